@@ -1,0 +1,1 @@
+"""The ground floor: what two or more rooms need, knowing no room."""
