@@ -1,0 +1,193 @@
+"""The catalog of rooms: frozen cards that say what exists and where it is built.
+
+Registering is data. A room's `card.py` holds rows; strings such as `"pkg.module:name"` are
+resolved only when the thing is used, so that listing models imports nothing heavy. Third parties
+register a room through the entry-point group `neurocli.systems`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from neurocli.core.errors import NeuroError, NotBuiltYetError
+from neurocli.core.names import lookup
+
+_BUILT_IN = "neurocli.systems"
+_GROUP = "neurocli.systems"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Describe one model name of `neuro models list`.
+
+    Args:
+        name: The name people type.
+        summary: One line.
+        build: `"module:function"`, called as `build(config, info)`; returns an `nn.Module`.
+        config: `"module:Class"` of its config block.
+        tasks: Names of the room's tasks it may be trained under, the default first.
+        defaults: Values of this row over the defaults of the config class.
+        tags: Words for searching.
+    """
+
+    name: str
+    summary: str
+    build: str
+    config: str
+    tasks: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """Describe one objective: a pretext for `--pretrain`, or a supervised task type."""
+
+    name: str
+    summary: str
+    kind: Literal["pretrain", "supervised"]
+    task: str
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """Describe one kind of raw data that `neuro preprocess` reads.
+
+    Args:
+        name: The name people type.
+        summary: One line: what is found and how subjects are named.
+        find: `"module:function"`, called as `find(sources, options)`; returns `Found`.
+        process: `"module:function"`, called as `process(item, folder, options)` in a worker.
+        options: `"module:Class"` of the options block.
+        needs_source: Whether SRC must be given.
+    """
+
+    name: str
+    summary: str
+    find: str
+    process: str
+    options: str
+    needs_source: bool = True
+
+
+@dataclass(frozen=True)
+class RoomCard:
+    """Describe one room: its rows and its doors.
+
+    Args:
+        name: Name of the room.
+        summary: One line.
+        models: Model rows.
+        datasets: Dataset rows.
+        tasks: Task rows.
+        presets: Package that holds the room's preset files.
+        data_config: `"module:Class"` of its data block.
+        task_config: `"module:Class"` of its task block.
+        open_data: `"module:function"`, called as `open_data(config, listener)`; returns `RunData`.
+        convert: `"module:function"` behind `convert-hdf5`, or None.
+        figures: `"module:function"` that draws what only this room has, or None.
+        cost: `"module:function"` that gives the closed-form cost of a model, or None.
+    """
+
+    name: str
+    summary: str
+    models: tuple[ModelCard, ...]
+    datasets: tuple[DatasetCard, ...]
+    tasks: tuple[TaskCard, ...]
+    presets: str
+    data_config: str
+    task_config: str
+    open_data: str
+    convert: str | None = None
+    figures: str | None = None
+    cost: str | None = None
+
+
+def resolve(reference: str) -> Any:
+    """Import what a `"module:name"` string of a card points at.
+
+    Args:
+        reference: From a card or an entry point, never from data.
+
+    Raises:
+        NeuroError: The module or the name does not exist.
+    """
+    module_name, _, attribute = reference.partition(":")
+    try:
+        return getattr(import_module(module_name), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise NeuroError(f"cannot resolve '{reference}': {error}", where="catalog") from error
+
+
+@cache
+def rooms() -> Mapping[str, RoomCard]:
+    """Return all rooms by name: the built-in ones, then registered third parties."""
+    references = [*import_module(_BUILT_IN).ROOMS]
+    references += [point.value for point in entry_points(group=_GROUP)]
+    cards: list[RoomCard] = [resolve(reference) for reference in references]
+    return {card.name: card for card in cards}
+
+
+@cache
+def models() -> Mapping[str, tuple[RoomCard, ModelCard]]:
+    """Return every model with its room, by model name."""
+    return {model.name: (room, model) for room in rooms().values() for model in room.models}
+
+
+@cache
+def datasets() -> Mapping[str, tuple[RoomCard, DatasetCard]]:
+    """Return every dataset row with its room, by dataset name."""
+    return {row.name: (room, row) for room in rooms().values() for row in room.datasets}
+
+
+def find_model(name: str) -> tuple[RoomCard, ModelCard]:
+    """Return the room and the card of a model.
+
+    Raises:
+        UsageError: No such name.
+        NotBuiltYetError: The name is documented but not in this version.
+    """
+    _refuse_later("model", name)
+    return lookup("model", name, models(), hint="see `neuro models list`")
+
+
+def find_dataset(name: str) -> tuple[RoomCard, DatasetCard]:
+    """Return the room and the card of a dataset.
+
+    Raises:
+        UsageError: No such name.
+        NotBuiltYetError: The name is documented but not in this version.
+    """
+    _refuse_later("dataset", name)
+    return lookup("dataset", name, datasets(), hint="see `neuro preprocess --help`")
+
+
+def find_task(room: RoomCard, name: str, *, kind: str | None = None) -> TaskCard:
+    """Return a task card of a room.
+
+    Args:
+        room: The room.
+        name: Name of the task.
+        kind: "pretrain" or "supervised" to narrow the choices; None for all.
+
+    Raises:
+        UsageError: No such task.
+        NotBuiltYetError: The name is documented but not in this version.
+    """
+    _refuse_later("objective", name)
+    known = {task.name: task for task in room.tasks if kind in (None, task.kind)}
+    return lookup("objective", name, known)
+
+
+def _refuse_later(kind: str, name: str) -> None:
+    later: Mapping[str, str] = import_module(_BUILT_IN).LATER
+    if name in later:
+        raise NotBuiltYetError(
+            f"the {kind} '{name}' ({later[name]}) is not in this version",
+            hint="`neuro models list` and `neuro preprocess --help` show what is",
+        )

@@ -1,0 +1,35 @@
+"""The rooms: one package per field of work, all with the same furniture, none knowing another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ROOMS: tuple[str, ...] = ("neurocli.systems.fmri.card:ROOM",)
+
+# Names that the command line documents and this version does not hold yet, so that a newcomer
+# reads a plain sentence instead of "unknown".
+LATER: Mapping[str, str] = {
+    "mim": "masked-image pretraining, fmri",
+    "contrastive": "contrastive pretraining, fmri",
+    "fmamba_conv_mlp": "convolutional head, fmri",
+    "fmamba_mamba_head": "Mamba head, fmri",
+    "fmamba_mamba_head_fn": "Mamba head with final norm, fmri",
+    "s1200": "Human Connectome Project layout, fmri",
+    "abcd": "ABCD layout, fmri",
+    "ukb": "UK Biobank layout, fmri",
+    "hbn": "Healthy Brain Network layout, fmri",
+    "abide": "ABIDE layout, fmri",
+    "adni": "ADNI layout, fmri",
+    "brats2018": "tumour segmentation",
+    "brats2021": "tumour segmentation",
+    "allen": "calcium imaging",
+    "suite2p": "calcium imaging",
+    "latents": "gene alignment",
+    "cebra": "calcium imaging",
+    "cebra-offset1": "calcium imaging",
+    "cebra-offset5": "calcium imaging",
+    "cebra-offset10": "calcium imaging",
+    "cebra-offset36": "calcium imaging",
+    "gene_pair": "gene alignment",
+    "gene_sequence": "gene alignment",
+}

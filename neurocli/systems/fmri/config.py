@@ -1,0 +1,83 @@
+"""Config blocks of the fMRI room: how runs are prepared, read, modelled and judged."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from neurocli.core.config.base import Block, IntQuad, IntTriple
+from neurocli.core.config.run import DataBlock, ModelBlock, TaskBlock
+from neurocli.core.errors import UsageError
+
+Scaling = Literal[
+    "auto", "none", "znorm_zeroback", "znorm_minback", "minmax", "robust", "voxel-z", "psc"
+]
+
+
+class PreprocessOptions(Block):
+    """Say how raw runs become standard files."""
+
+    space: Literal["native", "mni2mm"] = Field("native", description="grid of the output")
+    scaling: Literal[
+        "none", "znorm_zeroback", "znorm_minback", "minmax", "robust", "voxel-z", "psc"
+    ] = Field("none", description="none keeps raw intensities; training scales when it reads")
+    mask: str = Field("auto", description="auto, none, or a mask file on the run's own grid")
+    tr_s: float | None = Field(None, gt=0, description="repetition time; wins over the header")
+    frames: Literal["pt", "none"] = Field("none", description="also write frame_{i}.pt files")
+    nonfinite: Literal["error", "zero"] = Field("error", description="NaN and Inf voxels")
+    seed: int = Field(0, ge=0, description="of the built-in cohort")
+    n_subjects: int = Field(48, ge=4, description="of the built-in cohort")
+    n_frames: int = Field(40, ge=4, description="of the built-in cohort")
+
+
+class FmriDataBlock(DataBlock):
+    """Say which clips a model sees."""
+
+    sequence_length: int = Field(20, ge=1, description="frames in a clip")
+    stride_within: int = Field(1, ge=1, description="frames from one to the next in a clip")
+    stride_between: float = Field(1.0, gt=0, description="start to start, in clip durations")
+    scaling: Scaling = Field("auto", description="auto: as stored when scaled, else voxel-z")
+    img_size: IntTriple | None = Field(
+        None, description="grid in voxels; null pads each axis to a multiple of the patch"
+    )
+
+
+class FMambaConfig(ModelBlock):
+    """Size an FMamba: a Mamba-2 model over the patches of a 4D clip."""
+
+    embed_dim: int = Field(128, ge=8, description="E, width of a token")
+    depth: int = Field(12, ge=1, description="Mamba-2 layers")
+    d_state: int | None = Field(None, ge=1, description="N, state per head; null is E/4")
+    d_conv: int = Field(4, ge=2, le=4)
+    expand: int = Field(2, ge=1)
+    patch_size: IntQuad = Field((6, 6, 6, 1), description="H, W, D in voxels, T in frames")
+    pe_method: Literal["nerf", "ff", "cpe", "none"] = Field("nerf", description="position code")
+    token_mask: Literal["union", "none"] = Field(
+        "union", description="union drops patches without brain in any clip of the batch"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1)
+    chunk_size: int = Field(64, ge=1, description="tokens per chunk of the scan; speed only")
+
+    @field_validator("patch_size")
+    @classmethod
+    def _check_patch(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 1:
+            raise UsageError(f"{list(value)} holds a size below 1", where="model.patch_size")
+        return value
+
+
+class FMambaHeadConfig(FMambaConfig):
+    """Size an FMamba with a head over its tokens."""
+
+    head: Literal["mlp"] = Field("mlp", description="mean over tokens, then one linear layer")
+
+
+class FmriTaskBlock(TaskBlock):
+    """Say what is learned from the clips."""
+
+    target: str | None = Field(None, description="phenotype column, such as sex or age")
+    target_type: Literal["classification", "regression"] | None = Field(
+        None, description="null: numbers with more than ten values are regressed"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1)

@@ -1,0 +1,1 @@
+"""Architecture families of the fMRI room, one file each."""
