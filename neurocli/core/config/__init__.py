@@ -1,0 +1,1 @@
+"""Typed configuration: blocks, YAML with file and line, presets, layers with origins."""
