@@ -1,0 +1,1 @@
+"""Pure functions over participants: who goes where, and whether that is fair."""

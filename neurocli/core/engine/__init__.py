@@ -1,0 +1,1 @@
+"""Training and judging models: one loop, one seam, durable state."""

@@ -1,0 +1,147 @@
+"""The one seam between the training loop and a room: `Task` owns the maths, the loop owns time.
+
+A room opens its data as `RunData`; a task builds a model for it, turns a batch into a loss, turns
+a batch into rows, and turns all rows of a part into metrics. Nothing here knows a room.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+from neurocli.core.config.run import RunConfig
+
+Part = Literal["train", "val", "test"]
+Batch = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+
+
+class SampleSet(Protocol):
+    """Hold the samples of one part; a sample is a function of (index, epoch), never of a worker."""
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+        ...
+
+    def sample(self, index: int, epoch: int) -> dict[str, Any]:
+        """Return one sample; `epoch` only steers augmentation."""
+        ...
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        """Return one batch of tensors and plain lists."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Hold opened data of one run.
+
+    Args:
+        parts: Sample sets by part; a part without samples is absent.
+        info: Plain values that building the model needs (grid, classes); kept in the checkpoint.
+        split: Participants by part.
+        split_sha256: Hash of the split, to notice another one on resume.
+        fingerprint: Hash of what was read, to notice other data on resume.
+        built_in_data: Whether the built-in cohort stands in for the user's data.
+        left_out: (name, reason) of everything that was found and not used.
+        notes: Sentences the user should read.
+    """
+
+    parts: Mapping[Part, SampleSet]
+    info: Mapping[str, Any]
+    split: Mapping[str, list[str]]
+    split_sha256: str
+    fingerprint: str
+    built_in_data: bool = False
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PrimaryMetric:
+    """Name the metric that chooses the best checkpoint, and its good direction."""
+
+    name: str
+    mode: Literal["min", "max"]
+
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Return whether `value` beats `than`; NaN never does, anything beats None."""
+        if value != value:
+            return False
+        if than is None:
+            return True
+        return value < than if self.mode == "min" else value > than
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Hold the judgement of one part.
+
+    Args:
+        metrics: Name -> value.
+        ci95: Name -> (low, high) by bootstrap over participants; absent where undefined.
+        baselines: Baseline name -> its metrics on the same rows.
+        per_subject: One row of plain values per participant, the id under `participant`.
+        n: Participants judged.
+    """
+
+    metrics: Mapping[str, float]
+    ci95: Mapping[str, tuple[float, float]]
+    baselines: Mapping[str, Mapping[str, float]]
+    per_subject: Rows
+    n: int
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """Hold the result of one training step: a scalar loss with gradient, and scalars to log."""
+
+    loss: torch.Tensor
+    logs: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Own the maths of one objective.
+
+    Args:
+        config: The run's configuration.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def primary_metric(self) -> PrimaryMetric:
+        """Return the metric that chooses the best checkpoint."""
+
+    @abstractmethod
+    def build(self, info: Mapping[str, Any]) -> nn.Module:
+        """Return the untrained model for data described by `RunData.info`."""
+
+    def fit(self, data: RunData) -> None:
+        """Learn from the training part what the task itself needs (target scaler, class shares)."""
+
+    @abstractmethod
+    def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        """Return the loss of one batch."""
+
+    @abstractmethod
+    def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
+        """Return one row of plain values per sample of the batch."""
+
+    @abstractmethod
+    def summarise(self, rows: Rows) -> Summary:
+        """Return metrics, intervals, baselines and the per-subject table of gathered rows."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `fit` learned as plain values, for the checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
