@@ -52,7 +52,8 @@ def durable_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _write_error(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _write_error(target: Path, error: OSError) -> NeuroError:
@@ -113,6 +114,17 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def cache_dir() -> Path:
+    """Return where made-once data lies: `$NEURO_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("NEURO_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "neuro"
+
+
+def runs_dir() -> Path:
+    """Return where run folders go by default: `$NEURO_RUNS`, else `runs`."""
+    return Path(os.environ.get("NEURO_RUNS") or "runs")
 
 
 def _is_alive(pid: int) -> bool:

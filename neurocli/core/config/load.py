@@ -86,7 +86,7 @@ def resolve_config(
         layers.append(dict(leaves(preset_tree(preset))))
     if config is not None:
         layers.append(dict(leaves(read_yaml(Path(config)))))
-    layers.append(dict(_setting(text) for text in settings))
+    layers.append(settings_layer(settings))
     layers.append({key: Leaf(value, flag) for key, (flag, value) in (flags or {}).items()})
     if model is not None:
         layers.append({"model.name": Leaf(model, "MODEL")})
@@ -103,7 +103,22 @@ def config_from_plain(values: Mapping[str, Any], label: str) -> RunConfig:
     Raises:
         ConfigError: The values do not fit this version.
     """
-    return check_layers([dict(_flatten(values, label))]).config
+    return check_layers([plain_layer(values, label)]).config
+
+
+def plain_layer(values: Mapping[str, Any], label: str) -> dict[str, Leaf]:
+    """Return nested plain values as a layer whose origin is `label`."""
+    return dict(_flatten(values, label))
+
+
+def settings_layer(settings: Sequence[str]) -> dict[str, Leaf]:
+    """Return the layer of `KEY=VALUE` texts.
+
+    Raises:
+        UsageError: A text without `=`.
+        ConfigError: A value that is not YAML.
+    """
+    return dict(_setting(text) for text in settings)
 
 
 def check_layers(layers: Sequence[Layer]) -> Resolved:
@@ -122,7 +137,9 @@ def check_layers(layers: Sequence[Layer]) -> Resolved:
             ["model.name: missing"], hint=f"choices: {choices_text(models())}; name a MODEL"
         )
     _, card = find_model(name.value)
-    row = {f"model.{key}": Leaf(value, f"model {card.name}") for key, value in card.defaults.items()}
+    row = {
+        f"model.{key}": Leaf(value, f"model {card.name}") for key, value in card.defaults.items()
+    }
     merged: dict[str, Leaf] = {}
     _merge(merged, row)
     _merge(merged, given)
@@ -187,13 +204,24 @@ def _validate(kind: type[RunConfig], merged: Layer) -> Resolved:
     try:
         config = kind.model_validate(_nest(merged))
     except ValidationError as error:
-        problems = [_problem(kind, details, merged) for details in error.errors()]
         raise ConfigError(
-            problems, hint="`neuro config show MODEL` lists every key with its value"
+            problem_lines(kind, error, merged),
+            hint="`neuro config show MODEL` lists every key with its value",
         ) from None
     plain = dict(_flatten(config.model_dump(mode="json"), "default"))
     origins = {key: merged[key].origin if key in merged else "default" for key in plain}
     return Resolved(config, origins)
+
+
+def problem_lines(kind: type[BaseModel], error: ValidationError, given: Layer) -> list[str]:
+    """Return one line per finding: where it was written, the key, what is wrong, what is allowed.
+
+    Args:
+        kind: The class that was validated.
+        error: Its findings.
+        given: Dotted key -> value with origin.
+    """
+    return [_problem(kind, details, given) for details in error.errors()]
 
 
 def _problem(kind: type[BaseModel], details: ErrorDetails, merged: Layer) -> str:

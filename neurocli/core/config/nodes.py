@@ -54,7 +54,9 @@ def read_yaml(path: Path, *, label: str | None = None) -> Tree:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(path, f"not UTF-8 text at byte {error.start}", "save it as UTF-8") from error
+        raise InputError(
+            path, f"not UTF-8 text at byte {error.start}", "save it as UTF-8"
+        ) from error
     return parse_yaml(text, label or str(path))
 
 
@@ -94,7 +96,9 @@ def _compose(text: str, label: str) -> yaml.Node | None:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([f"{label}:{line}: not YAML: {error.problem or error.context}"]) from error
+        raise ConfigError(
+            [f"{label}:{line}: not YAML: {error.problem or error.context}"]
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError([f"{label}: not YAML: {' '.join(str(error).split())}"]) from error
 
@@ -103,7 +107,7 @@ def _check_events(text: str, label: str) -> None:
     # The event stream is flat, so depth and aliases are known before anything recurses.
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError([f"{label}:{line}: anchors and aliases are not read"])
         tag = getattr(event, "tag", None)
@@ -137,15 +141,17 @@ def _value(node: yaml.Node, label: str) -> Plain:
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, label) for item in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {key: _plain(value) for key, value in _mapping(node, label).items()}
+        return to_plain(_mapping(node, label))
     assert isinstance(node, yaml.ScalarNode)
     return _scalar(node, label)
 
 
-def _plain(value: Leaf | Tree) -> Plain:
-    if isinstance(value, Leaf):
-        return value.value
-    return {key: _plain(inner) for key, inner in value.items()}
+def to_plain(tree: Tree) -> dict[str, Plain]:
+    """Return the values of a tree without their origins."""
+    return {
+        key: value.value if isinstance(value, Leaf) else to_plain(value)
+        for key, value in tree.items()
+    }
 
 
 def _scalar(node: yaml.ScalarNode, label: str) -> Scalar:

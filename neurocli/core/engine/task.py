@@ -15,8 +15,11 @@ import torch
 from torch import nn
 
 from neurocli.core.config.run import RunConfig
+from neurocli.core.engine.rebuild import build_model
+from neurocli.core.engine.weights import load_weights
 
-Part = Literal["train", "val", "test"]
+# "rest" holds people whom a split does not name; only `evaluate --part all` reads it.
+Part = Literal["train", "val", "test", "rest"]
 Batch = Mapping[str, Any]
 Rows = list[dict[str, Any]]
 
@@ -26,6 +29,11 @@ class SampleSet(Protocol):
 
     def __len__(self) -> int:
         """Return how many samples there are."""
+        ...
+
+    @property
+    def participants(self) -> list[str]:
+        """Return the participants, each once."""
         ...
 
     def sample(self, index: int, epoch: int) -> dict[str, Any]:
@@ -42,6 +50,7 @@ class RunData:
     """Hold opened data of one run.
 
     Args:
+        objective: Name of the room's task row that fits the data and the configuration.
         parts: Sample sets by part; a part without samples is absent.
         info: Plain values that building the model needs (grid, classes); kept in the checkpoint.
         split: Participants by part.
@@ -52,6 +61,7 @@ class RunData:
         notes: Sentences the user should read.
     """
 
+    objective: str
     parts: Mapping[Part, SampleSet]
     info: Mapping[str, Any]
     split: Mapping[str, list[str]]
@@ -120,12 +130,13 @@ class Task(ABC):
     def primary_metric(self) -> PrimaryMetric:
         """Return the metric that chooses the best checkpoint."""
 
-    @abstractmethod
     def build(self, info: Mapping[str, Any]) -> nn.Module:
         """Return the untrained model for data described by `RunData.info`."""
+        return build_model(self.config, info)
 
     def fit(self, data: RunData) -> None:
-        """Learn from the training part what the task itself needs (target scaler, class shares)."""
+        """Learn what the task itself needs of the training part (target scaler, class shares)."""
+        del data  # most objectives need nothing
 
     @abstractmethod
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
@@ -139,9 +150,26 @@ class Task(ABC):
     def summarise(self, rows: Rows) -> Summary:
         """Return metrics, intervals, baselines and the per-subject table of gathered rows."""
 
+    def init_from(self, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+        """Start `model` from weights of another run.
+
+        Args:
+            model: The untrained model.
+            weights: Tensors by name, prefixes of wrappers already stripped.
+
+        Returns:
+            One sentence: what was taken and what was not.
+
+        Raises:
+            NeuroError: The weights do not fit.
+        """
+        load_weights(model, weights, label="--init-from")
+        return f"all {len(weights)} tensors were taken"
+
     def state_dict(self) -> dict[str, Any]:
         """Return what `fit` learned as plain values, for the checkpoint."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        del state

@@ -26,7 +26,7 @@ ROOM = RoomCard(
         ModelCard(
             name="fmamba",
             summary="Mamba-2 over 4D patches, trained to predict the next one",
-            build=f"{_ROOM}.models.fmamba:build",
+            build=f"{_ROOM}.models.build:build",
             config=f"{_ROOM}.config:FMambaConfig",
             tasks=("ar",),
             tags=("pretraining", "mamba-2"),
@@ -34,7 +34,7 @@ ROOM = RoomCard(
         ModelCard(
             name="fmamba_mlp",
             summary="FMamba with a linear head over the mean token",
-            build=f"{_ROOM}.models.fmamba:build_with_head",
+            build=f"{_ROOM}.models.build:build_with_head",
             config=f"{_ROOM}.config:FMambaHeadConfig",
             tasks=_SUPERVISED,
             defaults={"head": "mlp"},

@@ -53,11 +53,16 @@ class FMambaConfig(ModelBlock):
     expand: int = Field(2, ge=1)
     patch_size: IntQuad = Field((6, 6, 6, 1), description="H, W, D in voxels, T in frames")
     pe_method: Literal["nerf", "ff", "cpe", "none"] = Field("nerf", description="position code")
-    token_mask: Literal["union", "none"] = Field(
-        "union", description="union drops patches without brain in any clip of the batch"
+    token_mask: Literal["per-sample", "union", "none"] = Field(
+        "per-sample",
+        description="drop patches without brain: in each clip, in all clips of a batch, or never",
     )
-    dropout: float = Field(0.0, ge=0, lt=1)
     chunk_size: int = Field(64, ge=1, description="tokens per chunk of the scan; speed only")
+
+    @property
+    def state_size(self) -> int:
+        """Return N, a quarter of the width unless it is given."""
+        return self.d_state if self.d_state is not None else max(1, self.embed_dim // 4)
 
     @field_validator("patch_size")
     @classmethod

@@ -1,0 +1,70 @@
+"""From a name or a checkpoint file to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from neurocli.core.catalog import find_model, resolve
+from neurocli.core.config.load import check_layers, config_from_plain
+from neurocli.core.config.nodes import Leaf
+from neurocli.core.config.run import RunConfig
+from neurocli.core.engine.checkpoint import load_checkpoint
+from neurocli.core.engine.weights import load_weights
+from neurocli.core.errors import UsageError
+from neurocli.core.names import choices_text
+
+
+def load_model(name_or_checkpoint: str | Path, **config: Any) -> nn.Module:
+    """Build a model by name, or rebuild a trained one from its checkpoint.
+
+    Args:
+        name_or_checkpoint: A name of `neuro models list`, or a checkpoint file.
+        **config: For a name: keys of the model's config block (`embed_dim=64`) and of what its
+            builder must know of the data (`img_size=(96, 96, 96, 20)`, `n_outputs=2`).
+
+    Returns:
+        The model in evaluation mode, with its weights when a checkpoint was named.
+
+    Raises:
+        UsageError: Unknown model or config key, or keys beside a checkpoint.
+        InputError: The checkpoint cannot be read.
+        NeuroError: The weights do not fit the model that the checkpoint names.
+    """
+    path = Path(name_or_checkpoint)
+    if not path.suffix and not path.exists():
+        return _by_name(str(name_or_checkpoint), config)
+    if config:
+        raise UsageError(
+            f"a checkpoint fixes its model, so {choices_text(config)} cannot change it",
+            where=str(path),
+        )
+    payload = load_checkpoint(path)
+    checked = config_from_plain(payload["config"], str(path))
+    model = build_model(checked, payload["info"])
+    load_weights(model, payload["state_dict"], label=str(path))
+    return model.eval()
+
+
+def _by_name(name: str, values: Mapping[str, Any]) -> nn.Module:
+    _, card = find_model(name)
+    known = resolve(card.config).model_fields
+    layer = {f"model.{key}": Leaf(value, key) for key, value in values.items() if key in known}
+    checked = check_layers([layer, {"model.name": Leaf(card.name, "MODEL")}]).config
+    info = {key: value for key, value in values.items() if key not in known}
+    return build_model(checked, info).eval()
+
+
+def build_model(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
+    """Build the untrained model of a configuration.
+
+    Args:
+        config: The run's configuration.
+        info: What the data tell (`RunData.info`).
+    """
+    _, card = find_model(config.model.name)
+    model: nn.Module = resolve(card.build)(config, info)
+    return model

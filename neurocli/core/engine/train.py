@@ -1,0 +1,337 @@
+"""One training run from options to a run folder: resolve, open data, build, fit, record.
+
+The same function serves the shell and Python. It knows no room: the model's card names the
+builders, and `Task` owns the maths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from torch import nn
+
+from neurocli.core.catalog import find_model, find_task, resolve
+from neurocli.core.config.flags import TRAIN_KEYS, flag_layer
+from neurocli.core.config.load import Resolved, resolve_config
+from neurocli.core.config.run import RunConfig
+from neurocli.core.engine import run_folder
+from neurocli.core.engine.checkpoint import load_latest
+from neurocli.core.engine.loop import FitResult, fit
+from neurocli.core.engine.parallel import check_parallel
+from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
+from neurocli.core.engine.sinks import open_sinks
+from neurocli.core.engine.task import RunData, Task
+from neurocli.core.engine.weights import read_weights
+from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.events import Listener, Note, fan_out, ignore
+from neurocli.core.paths import folder_lock
+
+
+class TrainOptions(TypedDict, total=False):
+    """Name every option of `train`; they equal the flags of `neuro train`."""
+
+    pretrain: str | None
+    task: str | None
+    task_type: str | None
+    data: str | Path | None
+    split: str | Path | None
+    epochs: int | None
+    steps: int | None
+    batch_size: int | None
+    lr: float | None
+    precision: str | None
+    init_from: str | Path | None
+    freeze: bool | None
+    parallel: str | None
+    accumulate: int | None
+    ema: float | None
+    early_stop: int | None
+    seed: int | None
+    device: str | None
+    seeds: Sequence[int] | None
+    folds: int | None
+    preset: str | None
+    config: str | Path | None
+    set: Sequence[str]
+    out: str | Path | None
+    resume: str | Path | None
+    force: bool
+    dry_run: bool
+    listener: Listener
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Hold the outcome of one training run.
+
+    Args:
+        run: Run folder.
+        checkpoint: The best checkpoint.
+        model: Model name.
+        best: metric, value, epoch and part.
+        epochs: Epochs begun.
+        steps: Optimiser steps done.
+        seconds: Wall time of this call.
+        built_in_data: Whether the built-in cohort stood in for the user's data.
+        left_out: (name, reason) of what was found and could not be used.
+        notes: Sentences the user should read.
+        plan: What would be done, when nothing was done.
+    """
+
+    run: Path
+    checkpoint: Path
+    model: str
+    best: Mapping[str, Any]
+    epochs: int
+    steps: int
+    seconds: float
+    built_in_data: bool
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    plan: Mapping[str, Any] | None = None
+
+
+def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
+    """Train a model.
+
+    Args:
+        *models: Model name; it may be absent with `resume`.
+        **options: The flags of `neuro train`, None where not given.
+
+    Returns:
+        Where the run is and how well it did.
+
+    Raises:
+        UsageError: Options, names or configuration do not fit together.
+        NeuroError: The data or a checkpoint cannot be used, or the loss is not finite.
+        StoppedError: A signal stopped the run after its state was saved.
+    """
+    listener = options.get("listener", ignore)
+    resolved, run_dir, notes = _resolve(models, options)
+    config = resolved.config
+    check_parallel(config.train.parallel)
+    device = pick_device(config.run.device)
+    set_threads(config.run.threads)
+    for note in notes:
+        listener(Note(note, "warning"))
+    room, card = find_model(config.model.name)
+    data: RunData = resolve(room.open_data)(config, listener)
+    for note in data.notes:
+        listener(Note(note, "warning" if data.built_in_data else "info"))
+    _check_objective(card.name, card.tasks, data.objective)
+    task: Task = resolve(find_task(room, data.objective).task)(config)
+    seed_everything(config.run.seed)
+    task.fit(data)
+    model = task.build(data.info)
+    notes += [*data.notes, *_start_from(config, task, model, data)]
+    run_dir = run_dir or run_folder.new_run_dir(card.name, data.objective)
+    if options.get("dry_run"):
+        return _planned(run_dir, resolved, data, model, notes)
+    with folder_lock(run_dir):
+        again = run_folder.claim(run_dir, config, force=bool(options.get("force")))
+        if again and (done := run_folder.read_result(run_dir)) is not None:
+            note = "this run had already ended; nothing was done (--force trains it again)"
+            return _from_record(run_dir, done, data, [*notes, note])
+        resume = _resume_state(run_dir, data, listener) if again else None
+        if resume is None:
+            run_folder.write_head(run_dir, resolved, data)
+        sinks = open_sinks(run_dir, every=config.run.log_every_steps, listener=listener)
+        result = fit(
+            task,
+            model.to(device),
+            data,
+            config,
+            run_dir,
+            listener=fan_out(listener, *sinks),
+            resume=resume,
+            extra=_checkpoint_head(config, data),
+        )
+        record = _record(run_dir, config, data, model, result)
+        run_folder.write_result(run_dir, record, data)
+    return _from_record(run_dir, record, data, notes)
+
+
+def _resolve(
+    models: Sequence[str], options: TrainOptions
+) -> tuple[Resolved, Path | None, list[str]]:
+    given = {name: options.get(name) for name in TRAIN_KEYS}
+    out = Path(str(options["out"])) if options.get("out") else None
+    if options.get("resume"):
+        return _resolve_resumed(Path(str(options["resume"])), models, options, given)
+    if len(models) != 1 or options.get("seeds") or options.get("folds"):
+        if not models:
+            raise UsageError("no MODEL was named", hint="see `neuro models list`")
+        raise NotBuiltYetError(
+            "several models, seeds or folds in one experiment are not in this version",
+            hint="run `neuro train` once for each, with --seed and --split",
+        )
+    preset, notes = options.get("preset"), []
+    nothing_named = not (preset or options.get("config"))
+    if nothing_named and not options.get("data") and "data.path" not in _keys(options):
+        room, _ = find_model(models[0])
+        preset = f"{room.name}/tiny"
+        notes.append(f"no --data: built-in cohort with preset {preset}")
+    resolved = resolve_config(
+        model=models[0],
+        preset=preset,
+        config=options.get("config"),
+        settings=options.get("set") or (),
+        flags=flag_layer(given),
+    )
+    return resolved, out, notes
+
+
+def _keys(options: TrainOptions) -> set[str]:
+    return {text.partition("=")[0].strip() for text in options.get("set") or ()}
+
+
+def _resolve_resumed(
+    run_dir: Path, models: Sequence[str], options: TrainOptions, given: Mapping[str, Any]
+) -> tuple[Resolved, Path, list[str]]:
+    config = run_folder.read_config(run_dir)
+    extra = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    extra += [f"--{name}" for name in ("preset", "config", "set", "out") if options.get(name)]
+    if extra:
+        raise UsageError(
+            f"--resume continues a run as it is, so {', '.join(extra)} cannot change it",
+            where="--resume",
+            hint="drop these, or start a new run from its weights with --init-from CKPT",
+        )
+    if models and list(models) != [config.model.name]:
+        raise UsageError(
+            f"the run trains {config.model.name}, not {' '.join(models)}", where=str(run_dir)
+        )
+    origins = {"model.name": str(run_dir / "config.yaml")}
+    return Resolved(config, origins), run_dir, []
+
+
+def _check_objective(model: str, tasks: Sequence[str], objective: str) -> None:
+    if objective not in tasks:
+        raise UsageError(
+            f"{model} is not trained for '{objective}'",
+            hint=f"{model} takes {', '.join(tasks)}; see `neuro models show {model}`",
+        )
+
+
+def _start_from(config: RunConfig, task: Task, model: nn.Module, data: RunData) -> list[str]:
+    if config.train.init_from is None:
+        return []
+    path = Path(config.train.init_from)
+    weights, head = read_weights(path)
+    notes = [f"--init-from {path.name}: {task.init_from(model, weights)}"]
+    seen = set(head.get("split", {}).get("train", ()))
+    shared = seen & set(data.split.get("test", ()))
+    if shared:
+        notes.append(
+            f"{len(shared)} of {len(data.split['test'])} test participants were in the training "
+            "part of the run these weights come from; use one --split for both"
+        )
+    before, now = head.get("info", {}).get("scaling"), data.info.get("scaling")
+    if before and before != now:
+        notes.append(f"the weights were trained on {before} values, this run reads {now}")
+    return notes
+
+
+def _resume_state(run_dir: Path, data: RunData, listener: Listener) -> Mapping[str, Any] | None:
+    found = load_latest(run_dir / "checkpoints")
+    if found is None:
+        return None
+    _, payload, notes = found
+    for note in notes:
+        listener(Note(note, "warning"))
+    for key, now in (("split_sha256", data.split_sha256), ("fingerprint", data.fingerprint)):
+        if payload[key] != now:
+            what = "the split" if key == "split_sha256" else "the data"
+            raise UsageError(
+                f"{what} changed since this run was started",
+                where=str(run_dir),
+                hint="bring it back, or start a new run with --init-from and another --out",
+            )
+    return payload
+
+
+def _checkpoint_head(config: RunConfig, data: RunData) -> dict[str, Any]:
+    return {
+        "model_name": config.model.name,
+        "objective": data.objective,
+        "config": config.model_dump(mode="json"),
+        "info": dict(data.info),
+        "split": dict(data.split),
+        "split_sha256": data.split_sha256,
+        "fingerprint": data.fingerprint,
+        "built_in_data": data.built_in_data,
+    }
+
+
+def _record(
+    run_dir: Path, config: RunConfig, data: RunData, model: nn.Module, result: FitResult
+) -> dict[str, Any]:
+    return {
+        "schema": "neuro/train/1",
+        "run": str(run_dir),
+        "checkpoint": str(result.best_path),
+        "model": config.model.name,
+        "objective": data.objective,
+        "best": {
+            "metric": result.best_metric,
+            "value": result.best_value,
+            "epoch": result.best_epoch,
+            "part": result.best_part,
+        },
+        "epochs": result.epochs,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "reason": result.reason,
+        "n_parameters": count_parameters(model),
+        "built_in_data": data.built_in_data,
+    }
+
+
+def _from_record(
+    run_dir: Path, record: Mapping[str, Any], data: RunData, notes: list[str]
+) -> RunResult:
+    return RunResult(
+        run=run_dir,
+        checkpoint=run_dir / "checkpoints" / Path(record["checkpoint"]).name,
+        model=record["model"],
+        best=record["best"],
+        epochs=record["epochs"],
+        steps=record["steps"],
+        seconds=record["seconds"],
+        built_in_data=data.built_in_data,
+        left_out=data.left_out,
+        notes=notes,
+    )
+
+
+def _planned(
+    run_dir: Path, resolved: Resolved, data: RunData, model: nn.Module, notes: list[str]
+) -> RunResult:
+    config = resolved.config
+    plan = {
+        "would_write": str(run_dir),
+        "n_parameters": count_parameters(model),
+        **{key: value for key, value in run_folder.data_record(data).items() if key != "schema"},
+        "config": config.model_dump(mode="json"),
+    }
+    return RunResult(
+        run=run_dir,
+        checkpoint=run_dir / "checkpoints" / "best.pth",
+        model=config.model.name,
+        best={"metric": None, "value": None, "epoch": None, "part": None},
+        epochs=0,
+        steps=0,
+        seconds=0.0,
+        built_in_data=data.built_in_data,
+        left_out=data.left_out,
+        notes=notes,
+        plan=plan,
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return how many numbers a model learns."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

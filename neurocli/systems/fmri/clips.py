@@ -1,0 +1,167 @@
+"""Clips: windows of a run as a model takes them, (1, H, W, D, T) with a brain mask (H, W, D).
+
+A clip is read packed (in-mask voxels only), scaled, and scattered into a grid that is padded on
+the far side of each axis to what the model needs. Voxels outside the mask hold the background
+value of the scaling. The mask travels with the clip, so that no model has to guess it from values.
+
+Shape letters: T frames, V voxels in the mask, H W D the padded grid, B clips.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neurocli.core.data.scaling import background_value, scale
+from neurocli.core.data.windows import window_frames
+from neurocli.systems.fmri.store import RunStore, open_store
+
+_OPEN_FILES = 32  # well under the usual limit of 1024 open files, also with several readers
+
+
+@dataclass(frozen=True)
+class Run:
+    """Name one stored run: its id, its person, its file."""
+
+    subject: str
+    participant: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """Say how every clip of a dataset is made.
+
+    Args:
+        grid: H, W, D of the model's input, voxels.
+        length: T, frames.
+        stride_within: Frames from one to the next.
+        scaling: Applied while reading; none leaves the values as stored.
+        stored_scaling: Already applied in the files.
+    """
+
+    grid: tuple[int, int, int]
+    length: int
+    stride_within: int
+    scaling: str
+    stored_scaling: str
+
+
+class ClipReader:
+    """Read clips of many runs through a small cache of open files."""
+
+    def __init__(self, runs: Sequence[Run], plan: ClipPlan) -> None:
+        self.runs = tuple(runs)
+        self.plan = plan
+        self._open: OrderedDict[int, RunStore] = OrderedDict()
+
+    def read(self, run: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read one clip.
+
+        Args:
+            run: Index into `runs`.
+            start: First frame.
+
+        Returns:
+            The clip (1, H, W, D, T) float32 and its brain mask (H, W, D) bool.
+
+        Raises:
+            InputError: The file is damaged or holds non-finite values there.
+        """
+        store = self._store(run)
+        plan = self.plan
+        as_stored = plan.scaling == "none"
+        values_TV = store.read_packed(window_frames(start, plan.length, plan.stride_within))
+        scaled_TV = values_TV if as_stored else self._scaled(store, values_TV)
+        outside = store.background if as_stored else background_value(plan.scaling, store.stats)
+        clip = np.full((*plan.grid, plan.length), outside, dtype=np.float32)
+        brain = np.zeros(plan.grid, dtype=bool)
+        brain[tuple(slice(0, size) for size in store.mask.shape)] = store.mask
+        clip[brain] = scaled_TV.T
+        return clip[None], brain
+
+    def _scaled(self, store: RunStore, values_TV: np.ndarray) -> np.ndarray:
+        per_voxel = self.plan.scaling in ("voxel-z", "psc")
+        return scale(
+            values_TV,
+            self.plan.scaling,
+            stats=store.stats,
+            voxel_mean_V=store.voxel_mean_V if per_voxel else None,
+            voxel_std_V=store.voxel_std_V if per_voxel else None,
+        )
+
+    def _store(self, run: int) -> RunStore:
+        if run in self._open:
+            self._open.move_to_end(run)
+            return self._open[run]
+        store = open_store(self.runs[run].path)
+        self._open[run] = store
+        if len(self._open) > _OPEN_FILES:
+            self._open.popitem(last=False)[1].close()
+        return store
+
+
+class ClipSet:
+    """Hold the clips of one part.
+
+    Args:
+        reader: Reads clips.
+        clips: (run index, first frame) of each clip.
+        targets: Participant -> label or number; None when nothing is supervised.
+    """
+
+    def __init__(
+        self,
+        reader: ClipReader,
+        clips: Sequence[tuple[int, int]],
+        targets: Mapping[str, float] | None = None,
+    ) -> None:
+        self.reader = reader
+        self.clips = tuple(clips)
+        self.targets = targets
+
+    def __len__(self) -> int:
+        """Return how many clips there are."""
+        return len(self.clips)
+
+    @property
+    def participants(self) -> list[str]:
+        """Return the participants, each once, in the order of their clips."""
+        return list(dict.fromkeys(self.reader.runs[run].participant for run, _ in self.clips))
+
+    def sample(self, index: int, epoch: int) -> dict[str, Any]:
+        """Return one clip with its names; nothing is random yet, so `epoch` changes nothing.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        del epoch
+        run, start = self.clips[index]
+        clip, brain = self.reader.read(run, start)
+        entry = self.reader.runs[run]
+        return {
+            "clip": clip,
+            "brain": brain,
+            "subject": entry.subject,
+            "participant": entry.participant,
+            "start": start,
+            "target": self.targets[entry.participant] if self.targets is not None else None,
+        }
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return a batch: `clip` (B, 1, H, W, D, T) float32, `brain` (B, H, W, D) bool, names."""
+        batch: dict[str, Any] = {
+            "clip": torch.from_numpy(np.stack([sample["clip"] for sample in samples])),
+            "brain": torch.from_numpy(np.stack([sample["brain"] for sample in samples])),
+        }
+        for key in ("subject", "participant", "start"):
+            batch[key] = [sample[key] for sample in samples]
+        if self.targets is not None:
+            batch["target"] = torch.tensor([sample["target"] for sample in samples])
+        return batch

@@ -1,0 +1,291 @@
+"""Opening an fMRI dataset for a run: which runs, which clips, which people in which part.
+
+Every run that is found and not used is listed with its reason. People, never clips, are divided
+into parts. Without a dataset the built-in cohort stands in, and the result says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from neurocli.core.catalog import find_model, find_task
+from neurocli.core.cohort.assign import Assignment, assign_parts
+from neurocli.core.config.run import RunConfig
+from neurocli.core.data.documents import read_json
+from neurocli.core.data.geometry import padding_to_multiple
+from neurocli.core.data.windows import window_starts
+from neurocli.core.engine.task import Part, RunData, SampleSet
+from neurocli.core.errors import InputError, NeuroError, UsageError
+from neurocli.core.events import Listener, ignore
+from neurocli.core.names import choices_text
+from neurocli.systems.fmri.clips import ClipPlan, ClipReader, ClipSet, Run
+from neurocli.systems.fmri.config import FMambaConfig, FmriDataBlock, FmriTaskBlock
+from neurocli.systems.fmri.store import find_stores, open_store
+from neurocli.systems.fmri.targets import Targets, read_targets
+
+Triple = tuple[int, int, int]
+
+
+@dataclass
+class _Found:
+    """Collect what a dataset folder holds while it is read."""
+
+    runs: list[Run] = field(default_factory=list)
+    starts: list[list[int]] = field(default_factory=list)
+    shapes: list[Triple] = field(default_factory=list)
+    scalings: set[str] = field(default_factory=set)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    digest: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def open_data(
+    config: RunConfig,
+    listener: Listener = ignore,
+    *,
+    split: Mapping[str, list[str]] | None = None,
+    like: Mapping[str, Any] | None = None,
+) -> RunData:
+    """Open the dataset of a run, or the built-in cohort when none is named.
+
+    Args:
+        config: The run's configuration; its blocks are those of this room.
+        listener: Hears about the making of the built-in cohort.
+        split: Participants by part, as a checkpoint holds them; None takes the configuration's.
+        like: `RunData.info` of the data a model was trained on; grid, scaling and classes follow
+            it. None lets this data decide.
+
+    Returns:
+        Parts, what the model needs to know of the data, and what was left out.
+
+    Raises:
+        UsageError: The task, the table or the split does not fit the data.
+        NeuroError: Nothing usable was found.
+    """
+    data = cast(FmriDataBlock, config.data)
+    task = cast(FmriTaskBlock, config.task)
+    folder, built_in = _folder(data, listener)
+    found = _scan(folder, data)
+    targets = _targets(config, data, task, folder)
+    if targets is not None and like is not None:
+        targets = targets.as_trained(tuple(like["classes"]))
+    _keep(found, targets)
+    plan = _plan(config, data, found, like)
+    people = list(dict.fromkeys(run.participant for run in found.runs))
+    assigned = assign_parts(
+        people,
+        parts=split,
+        split_path=data.split,
+        table_path=_table(data, folder),
+        seed=config.run.seed,
+    )
+    reader = ClipReader(found.runs, plan)
+    return RunData(
+        objective=_objective(config, task, targets),
+        parts=_parts(reader, found, assigned, targets),
+        info=_info(plan, targets, found, task),
+        split=assigned.parts,
+        split_sha256=assigned.sha256,
+        fingerprint=hashlib.sha256("\n".join(sorted(found.digest)).encode()).hexdigest(),
+        built_in_data=built_in,
+        left_out=found.left_out,
+        notes=_notes(built_in, found, plan, assigned),
+    )
+
+
+def _folder(data: FmriDataBlock, listener: Listener) -> tuple[Path, bool]:
+    if data.path is None:
+        from neurocli.systems.fmri.dummy import built_in_cohort
+
+        return built_in_cohort(listener=listener), True
+    folder = Path(data.path)
+    if not folder.exists():
+        raise InputError(folder, "no such dataset", "make one with `neuro convert-hdf5`")
+    return folder, _is_built_in(folder)
+
+
+def _is_built_in(folder: Path) -> bool:
+    # A cohort that was prepared from built-in data stays marked through every later step.
+    path = folder / "dataset.json"
+    return path.is_file() and bool(read_json(path).get("built_in_data", False))
+
+
+def _scan(folder: Path, data: FmriDataBlock) -> _Found:
+    found = _Found()
+    for subject, participant, path in find_stores(folder):
+        try:
+            store = open_store(path)
+        except NeuroError as error:
+            found.left_out.append((subject, error.message))
+            continue
+        starts = window_starts(
+            store.n_frames,
+            data.sequence_length,
+            stride_within=data.stride_within,
+            stride_between=data.stride_between,
+        )
+        if not starts:
+            needed = data.sequence_length * data.stride_within
+            reason = f"{store.n_frames} frames, shorter than one clip of {needed}"
+            found.left_out.append((subject, f"{reason}; lower data.sequence_length"))
+        else:
+            found.runs.append(Run(subject, participant, path))
+            found.starts.append(starts)
+            found.shapes.append(cast(Triple, tuple(store.shape[:3])))
+            found.scalings.add(store.scaling)
+            found.digest.append(f"{subject} {store.shape} {path.stat().st_size}")
+        store.close()
+    if not found.runs:
+        raise _nothing(folder, found.left_out)
+    return found
+
+
+def _nothing(folder: Path, left_out: Sequence[tuple[str, str]]) -> NeuroError:
+    if not left_out:
+        return InputError(
+            folder, "holds no runs", "name a folder made by preprocess or convert-hdf5"
+        )
+    name, reason = left_out[0]
+    more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+    return InputError(folder, f"no usable run: {name}: {reason}{more}")
+
+
+def _objective(config: RunConfig, task: FmriTaskBlock, targets: Targets | None) -> str:
+    if task.objective is not None:
+        return task.objective
+    return targets.kind if targets is not None else "ar"
+
+
+def _table(data: FmriDataBlock, folder: Path) -> Path:
+    root = folder if folder.is_dir() else folder.parent
+    return Path(data.table) if data.table else root / "participants.tsv"
+
+
+def _targets(
+    config: RunConfig, data: FmriDataBlock, task: FmriTaskBlock, folder: Path
+) -> Targets | None:
+    room, card = find_model(config.model.name)
+    if find_task(room, card.tasks[0]).kind == "pretrain":
+        if task.target is not None:
+            raise UsageError(
+                f"{card.name} is pretrained without labels, not on --task {task.target}",
+                hint="choose a model with a head, such as fmamba_mlp",
+            )
+        return None
+    if task.target is None:
+        raise UsageError(
+            f"{card.name} needs --task", hint="name a phenotype column, such as sex or age"
+        )
+    return read_targets(_table(data, folder), task.target, task.target_type)
+
+
+def _keep(found: _Found, targets: Targets | None) -> None:
+    people = list(dict.fromkeys(run.participant for run in found.runs))
+    chosen = {name for name in people if targets is None or name in targets.values}
+    dropped = [name for name in people if name not in chosen]
+    if targets is not None and dropped and chosen:
+        found.notes.append(
+            f"{len(dropped)} participants have no value of {targets.column} and take no part: "
+            f"{choices_text(dropped)}"
+        )
+    pairs = zip(found.runs, found.starts, found.shapes, strict=True)
+    rows = [row for row in pairs if row[0].participant in chosen]
+    if not rows:
+        column = targets.column if targets else ""
+        raise NeuroError(
+            f"no participant of the dataset has a value of {column}",
+            hint="ids in the table must equal the dataset's; see participants in manifest.jsonl",
+        )
+    found.runs = [row[0] for row in rows]
+    found.starts = [row[1] for row in rows]
+    found.shapes = [row[2] for row in rows]
+
+
+def _plan(
+    config: RunConfig, data: FmriDataBlock, found: _Found, like: Mapping[str, Any] | None
+) -> ClipPlan:
+    if len(found.scalings) > 1:
+        raise NeuroError(
+            f"runs were stored with different scalings: {', '.join(sorted(found.scalings))}",
+            hint="prepare all of them with the same --scaling",
+        )
+    stored = next(iter(found.scalings))
+    scaling: str = data.scaling
+    if scaling == "auto":
+        usual = like["scaling"] if like is not None else "voxel-z"
+        scaling = usual if stored == "none" else "none"
+    elif stored != "none" and scaling not in ("none", "voxel-z"):
+        # Per-voxel z is the same after any affine map; the other methods would scale twice.
+        raise UsageError(
+            f"the files already hold {stored} values, so {scaling} would scale twice",
+            where="data.scaling",
+            hint="use auto, none or voxel-z, or prepare them with --scaling none",
+        )
+    wanted = data.img_size if like is None else cast(Triple, tuple(like["img_size"][:3]))
+    grid = _grid(cast(FMambaConfig, config.model), wanted, found.shapes)
+    return ClipPlan(grid, data.sequence_length, data.stride_within, scaling, stored)
+
+
+def _grid(model: FMambaConfig, wanted: Triple | None, shapes: Sequence[Triple]) -> Triple:
+    largest = tuple(max(shape[axis] for shape in shapes) for axis in range(3))
+    if wanted is None:
+        padding = padding_to_multiple(largest, model.patch_size[:3])
+        height, width, depth = (size + more for size, more in zip(largest, padding, strict=True))
+        return height, width, depth
+    for axis, have, want in zip("HWD", largest, wanted, strict=True):
+        if have > want:
+            raise UsageError(
+                f"runs have {have} voxels along {axis}, the model takes {want}",
+                where="data.img_size",
+                hint=f"it must be at least {list(largest)}; null pads to the patch",
+            )
+    return wanted
+
+
+def _parts(
+    reader: ClipReader, found: _Found, assigned: Assignment, targets: Targets | None
+) -> Mapping[Part, SampleSet]:
+    values = targets.values if targets is not None else None
+    parts: dict[Part, SampleSet] = {}
+    for part, names in assigned.parts.items():
+        people = set(names)
+        clips = [
+            (index, start)
+            for index, run in enumerate(found.runs)
+            if run.participant in people
+            for start in found.starts[index]
+        ]
+        if clips:
+            parts[cast(Part, part)] = ClipSet(reader, clips, values)
+    return parts
+
+
+def _info(
+    plan: ClipPlan, targets: Targets | None, found: _Found, task: FmriTaskBlock
+) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "img_size": [*plan.grid, plan.length],
+        "scaling": plan.scaling if plan.scaling != "none" else plan.stored_scaling,
+        "n_runs": len(found.runs),
+    }
+    if targets is not None:
+        info["target"] = task.target
+        info["classes"] = list(targets.classes)
+        info["n_outputs"] = len(targets.classes) or 1
+    return info
+
+
+def _notes(built_in: bool, found: _Found, plan: ClipPlan, assigned: Assignment) -> list[str]:
+    notes = list(found.notes)
+    if built_in:
+        notes.append("built-in synthetic cohort: figures say nothing about real brains")
+    if len(set(found.shapes)) > 1:
+        notes.append(
+            f"runs have {len(set(found.shapes))} different grids; all are padded to "
+            f"{'x'.join(map(str, plan.grid))}"
+        )
+    return notes + assigned.notes
