@@ -1,0 +1,243 @@
+"""FMamba: a causal Mamba-2 backbone over the brain tokens of a 4D fMRI clip.
+
+A clip is cut into patches, background patches are dropped, each patch is projected and given a
+position, and L pre-norm Mamba-2 layers read the tokens in raster order, time fastest. Pretraining
+predicts the voxels of the next kept token. State-dict names are those of the official model:
+`embedder.projection`, `embedder.pos`, `mamba_layers.{i}.0.weight` (norm), `mamba_layers.{i}.1.*`
+(Mamba-2), `norm.weight`, `output_layer.*`.
+
+Letters: B batch, C channel, H W D space, T time, N tokens of the grid, K kept tokens, E width,
+F voxels of one token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict, cast
+
+import torch
+from torch import Tensor, nn
+
+from neurocli.core.errors import NeuroError, UsageError
+from neurocli.core.names import lookup
+from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
+from neurocli.systems.fmri.models.embedder import TokenEmbedder
+from neurocli.systems.fmri.models.forecast import next_token_loss
+from neurocli.systems.fmri.models.patches import (
+    brain_tokens,
+    check_clip,
+    foreground_tokens,
+    kept_index,
+    patchify,
+    token_grid,
+)
+
+TOKEN_MASKS = {
+    "union": "keep what is brain in any sample of the batch",
+    "per-sample": "keep each sample's own brain tokens; samples are packed into one sequence",
+    "none": "keep all tokens",
+}
+_MINIMUM_BACKGROUND = "znorm_minback"
+_CPU_CHUNK = 64  # fastest on a CPU; the result does not depend on it
+
+
+class FMambaOutput(TypedDict):
+    """What a forward pass returns.
+
+    With `token_mask="per-sample"` the token axis is padded with zeros to the longest sample, the
+    mask is (B,N) and the index (B,K) with -1 for padding; else they are (N,) and (K,).
+    """
+
+    patches: Tensor
+    features: Tensor
+    last_block_out: Tensor
+    token_mask: Tensor
+    token_index: Tensor
+    pred: NotRequired[Tensor]
+
+
+class FMamba(nn.Module):
+    """Encode fMRI clips with Mamba-2 layers and, when pretraining, predict the next token.
+
+    Background tokens are dropped only with `calc_loss_without_background` and a `token_mask` other
+    than "none". With "union" a sample's result depends on the other samples of its batch, as in
+    the reference; with "per-sample" it does not.
+
+    Args:
+        embed_dim: Width E.
+        num_layers: Layers L.
+        d_state: State size of a layer; E // 4 in the published models.
+        d_conv: Taps of a layer's convolution.
+        expand: Inner width of a layer over E.
+        img_size: Voxels along H, W, D and frames along T of a clip.
+        patch_size: The same for one patch; divides `img_size`.
+        pe_method: Positional encoding: nerf, ff, cpe or none.
+        calc_loss_without_background: Drop background tokens.
+        input_scaling_method: How clips were scaled; "znorm_minback" makes a sample's minimum the
+            background value, anything else 0.
+        token_mask: union, per-sample or none.
+        in_chans: Channels C.
+        pretraining: Build the output layer.
+        chunk_size: Chunk of the scan; the result does not depend on it.
+
+    Raises:
+        UsageError: A size or a name does not fit; what fits is named.
+    """
+
+    def __init__(  # the published signature, kept whole
+        self,
+        embed_dim: int,
+        num_layers: int,
+        d_state: int,
+        d_conv: int,
+        expand: int,
+        img_size: Sequence[int],
+        patch_size: Sequence[int],
+        pe_method: str,
+        calc_loss_without_background: bool,
+        input_scaling_method: str,
+        token_mask: str = "union",
+        *,
+        in_chans: int = 1,
+        pretraining: bool = True,
+        chunk_size: int = _CPU_CHUNK,
+    ) -> None:
+        super().__init__()
+        lookup("token mask", token_mask, TOKEN_MASKS)
+        self.grid = token_grid(img_size, patch_size)
+        self.img_size = tuple(int(size) for size in img_size)
+        self.patch_size = tuple(int(size) for size in patch_size)
+        self.in_chans, self.embed_dim = in_chans, embed_dim
+        self.drops_background = calc_loss_without_background and token_mask != "none"
+        self.minimum_is_background = input_scaling_method == _MINIMUM_BACKGROUND
+        self.token_mask = token_mask
+        n_voxels = in_chans * torch.Size(self.patch_size).numel()
+
+        self.embedder = TokenEmbedder(n_voxels, embed_dim, grid=self.grid, pe_method=pe_method)
+        headdim = _head_size(embed_dim, expand)
+        if num_layers < 1:
+            raise UsageError(f"num_layers is {num_layers}, expected at least 1", where="num_layers")
+        self.mamba_layers = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    RMSNorm(embed_dim),
+                    Mamba2(embed_dim, d_state, d_conv, expand, headdim, chunk_size=chunk_size),
+                ]
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = RMSNorm(embed_dim)
+        self.output_layer = nn.Linear(embed_dim, n_voxels) if pretraining else None
+
+    def forward(self, x: Tensor, brain: Tensor | None = None) -> FMambaOutput:
+        """Encode a batch of clips.
+
+        Args:
+            x: Scaled clips (B,C,H,W,D,T), finite.
+            brain: Voxel masks (B,H,W,D), bool: a token is brain where any of its voxels is. None
+                to compare voxels with the background value.
+
+        Returns:
+            `patches` (B,K,F) of the kept tokens, `features` (B,K,E) after the last norm,
+            `last_block_out` (B,K,E) of the last layer before its residual, `token_mask`,
+            `token_index`, and when pretraining `pred` (B,K,F).
+
+        Raises:
+            ShapeError: The clip or the mask does not fit the model, or is not finite.
+            NeuroError: No token is brain.
+        """
+        check_clip(x, (self.in_chans, *self.img_size))
+        patches = patchify(x, self.patch_size)
+        mask = self._tokens_to_keep(patches, brain)
+        index = kept_index(mask)
+        if mask.ndim == 1:
+            kept = patches if index.numel() == mask.numel() else patches[:, index]
+            features, last = self._encode(self.embedder(kept, index), None)
+        else:
+            # Boolean indexing packs the samples one after the other into a single sequence.
+            sample, place = mask.nonzero(as_tuple=True)
+            packed = patches[sample, place].unsqueeze(0)
+            features, last = self._encode(self.embedder(packed, place), sample.unsqueeze(0))
+            kept, features, last = (
+                _unpacked(part[0], index >= 0) for part in (packed, features, last)
+            )
+        output = FMambaOutput(
+            patches=kept, features=features, last_block_out=last, token_mask=mask, token_index=index
+        )
+        if self.output_layer is not None:
+            output["pred"] = self.output_layer(features)
+        return output
+
+    def ar_loss(self, x: Tensor, brain: Tensor | None = None) -> Tensor:
+        """Return the autoregressive loss: mean (pred of token k - patch of token k+1)^2.
+
+        Args:
+            x: Scaled clips (B,C,H,W,D,T).
+            brain: Voxel masks (B,H,W,D), bool, or None.
+
+        Returns:
+            Scalar over all voxels of all next-token targets of the batch.
+
+        Raises:
+            UsageError: The model was built without its output layer.
+            NeuroError: The clip does not fit, or fewer than two tokens are kept.
+        """
+        if self.output_layer is None:
+            raise UsageError(
+                "this FMamba was built without its output layer, so it predicts no tokens",
+                hint="build it with pretraining=True",
+            )
+        output = self(x, brain)
+        return next_token_loss(output["pred"], output["patches"], output["token_index"])
+
+    @property
+    def scan_backend(self) -> str | None:
+        """Return what the last forward pass scanned with: torch, mamba-ssm, or None before it."""
+        layer = cast(nn.ModuleList, self.mamba_layers[0])
+        return cast(Mamba2, layer[1]).scan_backend
+
+    def _encode(self, tokens: Tensor, seq_idx: Tensor | None) -> tuple[Tensor, Tensor]:
+        branch = tokens
+        for layer in self.mamba_layers:
+            norm, mixer = cast(nn.ModuleList, layer)
+            branch = mixer(norm(tokens), seq_idx)
+            tokens = tokens + branch
+        return self.norm(tokens), branch
+
+    def _tokens_to_keep(self, patches: Tensor, brain: Tensor | None) -> Tensor:
+        if not self.drops_background:
+            return torch.ones(patches.shape[1], dtype=torch.bool, device=patches.device)
+        if brain is not None:
+            mask = brain_tokens(brain, patches.shape[0], self.grid, self.patch_size)
+        else:
+            mask = foreground_tokens(patches, minimum_is_background=self.minimum_is_background)
+        empty = ~mask.any(1)
+        if bool(empty.all() if self.token_mask == "union" else empty.any()):
+            raise NeuroError(
+                f"sample {int(empty.nonzero()[0])} of the batch has no brain token",
+                hint="check its brain mask and the input scaling, or set the token mask to none",
+            )
+        return mask.any(0) if self.token_mask == "union" else mask
+
+
+def _head_size(embed_dim: int, expand: int) -> int:
+    size = head_size(embed_dim * expand) if embed_dim * expand > 0 else None
+    if size is None:
+        step = 8 // math.gcd(8, expand)
+        low = embed_dim // step * step
+        fitting = [str(width) for width in (low, low + step, low + 2 * step) if width > 0]
+        raise UsageError(
+            f"embed_dim {embed_dim} with expand {expand} gives an inner width of "
+            f"{embed_dim * expand}, which no head size (64, 32, 16, 8) divides",
+            where="model.embed_dim",
+            hint=f"embed_dim that can be built: {', '.join(fitting)}; multiples of 32 are fastest",
+        )
+    return size
+
+
+def _unpacked(packed: Tensor, real: Tensor) -> Tensor:
+    """Lay packed tokens (M,F) out as (B,K,F), zero where a sample has no more tokens."""
+    laid_out = packed.new_zeros(*real.shape, packed.shape[-1])
+    laid_out[real] = packed
+    return laid_out
