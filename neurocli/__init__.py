@@ -1,1 +1,79 @@
-"""."""
+"""Deep learning on the brain: everything the command line does, as functions.
+
+Names are resolved on first use, so that `import neurocli` imports neither torch nor any other
+heavy package. Option names of the shell equal parameter names here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neurocli.core.cohort.command import make_split
+    from neurocli.core.config.load import load_config
+    from neurocli.core.config.presets import list_presets
+    from neurocli.core.cost.command import count_flops, profile
+    from neurocli.core.data.preprocess import convert_hdf5, preprocess
+    from neurocli.core.engine.evaluate import evaluate
+    from neurocli.core.engine.rebuild import load_model
+    from neurocli.core.engine.train import train
+    from neurocli.core.later import align_genes
+    from neurocli.core.listing import list_models
+    from neurocli.core.report.command import make_report
+
+    __version__: str
+
+_HOMES = {
+    "align_genes": "neurocli.core.later",
+    "convert_hdf5": "neurocli.core.data.preprocess",
+    "count_flops": "neurocli.core.cost.command",
+    "evaluate": "neurocli.core.engine.evaluate",
+    "list_models": "neurocli.core.listing",
+    "list_presets": "neurocli.core.config.presets",
+    "load_config": "neurocli.core.config.load",
+    "load_model": "neurocli.core.engine.rebuild",
+    "make_report": "neurocli.core.report.command",
+    "make_split": "neurocli.core.cohort.command",
+    "preprocess": "neurocli.core.data.preprocess",
+    "profile": "neurocli.core.cost.command",
+    "train": "neurocli.core.engine.train",
+}
+
+__all__ = [
+    "__version__",
+    "align_genes",
+    "convert_hdf5",
+    "count_flops",
+    "evaluate",
+    "list_models",
+    "list_presets",
+    "load_config",
+    "load_model",
+    "make_report",
+    "make_split",
+    "preprocess",
+    "profile",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neurocli' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("neurocli")
+    except PackageNotFoundError:
+        return "0+source"

@@ -27,7 +27,7 @@ class PreprocessOptions(Block):
     frames: Literal["pt", "none"] = Field("none", description="also write frame_{i}.pt files")
     nonfinite: Literal["error", "zero"] = Field("error", description="NaN and Inf voxels")
     seed: int = Field(0, ge=0, description="of the built-in cohort")
-    n_subjects: int = Field(48, ge=4, description="of the built-in cohort")
+    n_subjects: int = Field(96, ge=4, description="of the built-in cohort")
     n_frames: int = Field(40, ge=4, description="of the built-in cohort")
 
 

@@ -116,7 +116,7 @@ def _is_built_in(folder: Path) -> bool:
 
 def _scan(folder: Path, data: FmriDataBlock) -> _Found:
     found = _Found()
-    for subject, participant, path in find_stores(folder):
+    for subject, _, path in find_stores(folder):
         try:
             store = open_store(path)
         except NeuroError as error:
@@ -133,7 +133,7 @@ def _scan(folder: Path, data: FmriDataBlock) -> _Found:
             reason = f"{store.n_frames} frames, shorter than one clip of {needed}"
             found.left_out.append((subject, f"{reason}; lower data.sequence_length"))
         else:
-            found.runs.append(Run(subject, participant, path))
+            found.runs.append(Run(subject, store.participant, path))
             found.starts.append(starts)
             found.shapes.append(cast(Triple, tuple(store.shape[:3])))
             found.scalings.add(store.scaling)

@@ -37,6 +37,7 @@ from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.forecast import next_token_loss, same_place_persistence
 
 _SUMS = ("sse_all", "n_all", "sse_model", "sse_persistence", "n_compared", "sse_zero")
+_FLOOR = 1e-7  # a probability of 0 would make the log loss of one person infinite
 # Output layers belong to one objective and are never carried over to another.
 _OWN_LAYERS = ("output_layer.", "output_head.", "head.")
 
@@ -182,8 +183,11 @@ class ClassificationTask(FmriTask):
 
     @property
     def primary_metric(self) -> PrimaryMetric:
-        """Return balanced accuracy over people, large is good."""
-        return PrimaryMetric("balanced_accuracy", "max")
+        """Return the log loss over people, small is good.
+
+        Accuracy moves in steps of one person, so on a small validation part many epochs tie.
+        """
+        return PrimaryMetric("log_loss", "min")
 
     def fit(self, data: RunData) -> None:
         """Count the classes among the people of the training part."""
@@ -231,16 +235,18 @@ class ClassificationTask(FmriTask):
         ]
 
     def summarise(self, rows: Rows) -> Summary:
-        """Return accuracy, balanced accuracy and AUROC over people, beside the majority class."""
+        """Return accuracies, AUROC and log loss over people, beside the majority class.
+
+        The majority's probabilities are the shares in the training part, its class the largest.
+        """
         people, mean = _per_person(rows, ["target", *(f"p_{name}" for name in self.classes)])
         columns = {"target": mean[:, 0].astype(int), "score": mean[:, 1:]}
-        majority = int(np.argmax(self.train_shares))
-        guess = {**columns, "score": np.zeros_like(columns["score"])}
-        guess["score"][:, majority] = 1.0
+        guess = {**columns, "score": np.tile(np.array(self.train_shares), (len(people), 1))}
         metrics = {
             "accuracy": _accuracy,
             "balanced_accuracy": _balanced_accuracy,
             "auroc": _auroc,
+            "log_loss": _log_loss,
         }
         predicted = columns["score"].argmax(1)
         per_subject = [
@@ -354,6 +360,11 @@ def _balanced_accuracy(columns: Columns) -> float:
 def _auroc(columns: Columns) -> float:
     score = columns["score"]
     return auroc(columns["target"], score[:, 1] if score.shape[1] == 2 else score)
+
+
+def _log_loss(columns: Columns) -> float:
+    score, target = columns["score"], columns["target"]
+    return float(-np.log(np.maximum(score[np.arange(len(target)), target], _FLOOR)).mean())
 
 
 def _mse(columns: Columns) -> float:

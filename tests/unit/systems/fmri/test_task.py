@@ -11,7 +11,7 @@ from neurocli.core.config.load import load_config
 from neurocli.core.engine.task import RunData
 from neurocli.core.errors import NeuroError
 from neurocli.systems.fmri.task import ArTask, ClassificationTask, RegressionTask
-from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc_score
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.patch_size=2,2,2,1"]
 INFO: dict[str, Any] = {"img_size": [4, 4, 4, 3], "scaling": "voxel-z"}
@@ -70,12 +70,11 @@ def test_classes_are_judged_per_person() -> None:
         label, [p > 0.5 for p in mean]
     )
     assert summary.metrics["auroc"] == pytest.approx(roc_auc_score(label, mean))
-    # Three of four training people are F, so the majority guesses F for everybody.
-    assert summary.baselines["majority"] == {
-        "accuracy": 0.5,
-        "balanced_accuracy": 0.5,
-        "auroc": 0.5,
-    }
+    assert summary.metrics["log_loss"] == pytest.approx(log_loss(label, mean))
+    # Three of four training people are F, so the majority guesses F for everybody, at 3/4.
+    majority = summary.baselines["majority"]
+    assert [majority[name] for name in ("accuracy", "balanced_accuracy", "auroc")] == [0.5] * 3
+    assert majority["log_loss"] == pytest.approx(log_loss(label, [0.25] * 4))
     first = summary.per_subject[0]
     assert (first["participant"], first["target"], first["predicted"]) == ("p1", "F", "F")
     assert first["n_clips"] == 2

@@ -1,0 +1,6 @@
+"""Make the small cohort on disk importable."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
