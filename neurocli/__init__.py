@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from neurocli.core.data.preprocess import convert_hdf5, preprocess
     from neurocli.core.engine.evaluate import evaluate
     from neurocli.core.engine.rebuild import load_model
-    from neurocli.core.engine.train import train
+    from neurocli.core.engine.train import RunResult, train
     from neurocli.core.later import align_genes
     from neurocli.core.listing import list_models
     from neurocli.core.report.command import make_report
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "RunResult": "neurocli.core.engine.train",
     "align_genes": "neurocli.core.later",
     "convert_hdf5": "neurocli.core.data.preprocess",
     "count_flops": "neurocli.core.cost.command",
@@ -41,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "RunResult",
     "__version__",
     "align_genes",
     "convert_hdf5",

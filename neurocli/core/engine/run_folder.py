@@ -22,7 +22,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.runtime import environment_record
 from neurocli.core.engine.task import RunData
 from neurocli.core.errors import InputError, UsageError
-from neurocli.core.paths import clear_leftovers, durable_json, durable_write, runs_dir
+from neurocli.core.paths import LOCK_NAME, clear_leftovers, durable_json, durable_write, runs_dir
 
 
 def new_run_dir(model: str, objective: str) -> Path:
@@ -45,9 +45,10 @@ def claim(run_dir: Path, config: RunConfig, *, force: bool) -> bool:
     Raises:
         UsageError: The folder holds something else.
     """
-    if not run_dir.exists() or not any(run_dir.iterdir()):
+    if run_dir.is_dir():
+        clear_leftovers(run_dir)
+    if not run_dir.exists() or all(entry.name == LOCK_NAME for entry in run_dir.iterdir()):
         return False
-    clear_leftovers(run_dir)
     if (run_dir / "config.yaml").is_file() and not force and read_config(run_dir) == config:
         return (run_dir / "checkpoints").is_dir()
     if not force:

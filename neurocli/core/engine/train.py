@@ -118,6 +118,8 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     for note in notes:
         listener(Note(note, "warning"))
     room, card = find_model(config.model.name)
+    if config.task.objective is not None:
+        find_task(room, config.task.objective)
     data: RunData = resolve(room.open_data)(config, listener)
     for note in data.notes:
         listener(Note(note, "warning" if data.built_in_data else "info"))

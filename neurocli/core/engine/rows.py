@@ -1,0 +1,115 @@
+"""Judging a part: every sample once, in order, one row each, without disturbing training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from neurocli.core.config.run import RunConfig
+from neurocli.core.data.loader import Batches
+from neurocli.core.engine.precision import Precision
+from neurocli.core.engine.runtime import restore_rng, rng_state, to_device
+from neurocli.core.engine.task import Rows, SampleSet, Summary, Task
+from neurocli.core.errors import NeuroError
+from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted, ignore
+
+
+def evaluate_part(
+    task: Task,
+    model: nn.Module,
+    samples: SampleSet,
+    config: RunConfig,
+    device: torch.device,
+    listener: Listener = ignore,
+    *,
+    check_stop: Callable[[], None] | None = None,
+) -> Summary:
+    """Return a task's judgement of a model on one part.
+
+    Args:
+        task: Owner of the maths.
+        model: The model, on `device`.
+        samples: The part.
+        config: The run's configuration (batch size, precision).
+        device: Device of the model.
+        listener: Told of every batch.
+        check_stop: Called after every batch; it may raise to end the evaluation.
+
+    Raises:
+        NeuroError: The task gave another number of rows than samples.
+    """
+    rows = gather_rows(
+        task, model, samples, config, device, listener=listener, check_stop=check_stop
+    )
+    return task.summarise(rows)
+
+
+def gather_rows(
+    task: Task,
+    model: nn.Module,
+    samples: SampleSet,
+    config: RunConfig,
+    device: torch.device,
+    *,
+    listener: Listener = ignore,
+    check_stop: Callable[[], None] | None = None,
+) -> Rows:
+    """Return one row per sample, in the samples' order.
+
+    The model is in evaluation mode meanwhile and no gradient is kept. Random state and the mode
+    of every module are put back, so that judging never changes training.
+
+    Args:
+        task: Owner of the maths.
+        model: The model, on `device`.
+        samples: The part.
+        config: The run's configuration (batch size, precision).
+        device: Device of the model.
+        listener: Told of every batch.
+        check_stop: Called after every batch; it may raise to end the evaluation.
+
+    Raises:
+        NeuroError: The task gave another number of rows than samples.
+    """
+    # fp16 exists on CUDA only; its weights are float32, so other devices judge them in fp32.
+    name = config.train.precision
+    precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
+    batches = Batches(
+        samples,
+        batch_size=config.data.eval_batch_size,
+        seed=config.run.seed,
+        prefetch=config.data.prefetch,
+    )
+    rows: Rows = []
+    listener(WorkStarted("evaluate", len(batches), "batches"))
+    with _undisturbed(model, device), torch.no_grad(), contextlib.closing(iter(batches)) as stream:
+        for number, batch in enumerate(stream):
+            with precision.autocast():
+                found = task.eval_step(model, to_device(batch, device))
+            if len(found) != batches.size(number):
+                raise NeuroError(
+                    f"{len(found)} rows for {batches.size(number)} samples",
+                    where=f"{type(task).__name__}.eval_step",
+                )
+            rows += found
+            listener(ItemDone(str(number), "done"))
+            if check_stop is not None:
+                check_stop()
+    listener(WorkFinished("evaluate"))
+    return rows
+
+
+@contextlib.contextmanager
+def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    random_state = rng_state(device)
+    model.eval()
+    try:
+        yield
+    finally:
+        restore_rng(random_state)
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,122 @@
+"""One optimiser step: gradients of a group of batches, checked, clipped and applied.
+
+A group's loss is the mean over its samples, whatever the batches' sizes, so a ragged last batch
+weighs what it holds and accumulation equals one large batch for losses that are means over
+samples. What is not finite is never applied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from neurocli.core.engine.runtime import to_device
+from neurocli.core.engine.state import RunState
+from neurocli.core.engine.task import Batch
+from neurocli.core.errors import NeuroError
+from neurocli.core.events import Listener, Note
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Hold what one optimiser step gave.
+
+    Args:
+        logs: loss, lr, grad_norm and the task's own scalars.
+        participants: Whose samples were in it, when batches name them.
+    """
+
+    logs: dict[str, float]
+    participants: list[str]
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether the step could be applied."""
+        return "skipped" not in self.logs
+
+
+def take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> StepResult:
+    """Do one optimiser step over a group of batches.
+
+    Args:
+        state: The run; its position is left to the caller.
+        group: The batches.
+        sizes: Samples of each batch.
+
+    Returns:
+        Scalars to log; with `skipped` when loss or gradient were not finite and nothing changed.
+    """
+    lr = state.config.train.lr * state.schedule.set_rates(state.optimizer, state.progress.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    losses: list[torch.Tensor] = []
+    logs: dict[str, float] = {}
+    people: list[str] = []
+    for batch, size in zip(group, sizes, strict=True):
+        share = size / sum(sizes)
+        with state.precision.autocast():
+            output = state.task.train_step(state.model, to_device(batch, state.device))
+        loss = output.loss if share == 1.0 else output.loss * share
+        state.precision.backward(loss)
+        losses.append(loss.detach())
+        for name, value in output.logs.items():
+            logs[name] = logs.get(name, 0.0) + float(value) * share
+        people += [str(person) for person in batch.get("participant", ())]
+    loss_value, norm = _apply(state, losses)
+    logs = {"loss": loss_value, "lr": lr, "grad_norm": norm, **logs}
+    if not _is_sound(state, loss_value, norm):
+        logs["skipped"] = 1.0
+    return StepResult(logs, people)
+
+
+def _apply(state: RunState, losses: list[torch.Tensor]) -> tuple[float, float]:
+    limit = state.config.train.clip_norm
+    norm = state.precision.clip(state.optimizer, state.trained, limit)
+    # One transfer from the device per step, and before weights can be harmed.
+    pair = torch.stack([torch.stack(losses).sum().float(), norm.float()])
+    loss_value, norm_value = pair.tolist()
+    if _is_sound(state, loss_value, norm_value):
+        state.precision.step(state.optimizer)
+        if state.ema is not None:
+            state.ema.update()
+    return loss_value, norm_value
+
+
+def _is_sound(state: RunState, loss: float, norm: float) -> bool:
+    # With scaled gradients an overflow is expected now and then, and the scaler skips the step.
+    return math.isfinite(loss) and (state.precision.is_scaled or math.isfinite(norm))
+
+
+def count_bad(state: RunState, result: StepResult, listener: Listener) -> None:
+    """Count steps in a row that could not be applied, and end the run when they are too many.
+
+    Args:
+        state: The run; the step is counted in its position already.
+        result: The step.
+        listener: Told of a skipped step.
+
+    Raises:
+        NeuroError: More than `train.max_bad_steps` in a row.
+    """
+    progress, allowed = state.progress, state.config.train.max_bad_steps
+    if result.is_finite:
+        progress.bad_steps = 0
+        return
+    progress.bad_steps += 1
+    what = "gradient" if math.isfinite(result.logs["loss"]) else "loss"
+    value = result.logs["grad_norm" if what == "gradient" else "loss"]
+    people = list(dict.fromkeys(result.participants))
+    shown = ", ".join(people[:_SHOWN]) + (", ..." if len(people) > _SHOWN else "")
+    text = f"the {what} is {value} at step {progress.step}"
+    if progress.bad_steps > allowed:
+        raise NeuroError(
+            text + (f", as at {allowed} before it in a row" if allowed else ""),
+            where=shown or None,
+            hint="last.pth holds the last sound state; look at these subjects, lower --lr, or "
+            "allow some with --set train.max_bad_steps=3",
+        )
+    listener(Note(f"{text}{f' ({shown})' if shown else ''}; the step was skipped", "warning"))
