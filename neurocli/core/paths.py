@@ -18,6 +18,7 @@ from typing import Any
 
 from neurocli.core.errors import NeuroError, UsageError
 
+LOCK_NAME = ".lock"
 _TEMPORARY = ".part-"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -150,7 +151,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         UsageError: Another process is writing there; the holder is named.
         NeuroError: The folder cannot be written.
     """
-    path = folder / ".lock"
+    path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _take_lock(path)

@@ -18,7 +18,7 @@ ALLOWED = {
     "README.md",
     "LICENSE",
 }
-MACHINE = re.compile(r"/(?:work|farm|root|home/\w+)/")
+MACHINE = re.compile(r"/(?:work|farm|root)/")
 
 
 def tracked() -> list[Path]:

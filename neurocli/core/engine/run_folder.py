@@ -140,7 +140,11 @@ def write_result(run_dir: Path, result: Mapping[str, Any], data: RunData) -> Non
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """Return `result.json` of a run that has ended, or None."""
+    """Return `result.json` of a run that has ended, or None.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     path = run_dir / "result.json"
     if not path.is_file():
         return None

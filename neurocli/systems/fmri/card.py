@@ -50,9 +50,14 @@ ROOM = RoomCard(
     tasks=(
         TaskCard("ar", "predict the next patch", "pretrain", f"{_ROOM}.task:ArTask"),
         TaskCard(
-            "classification", "predict a class", "supervised", f"{_ROOM}.task:ClassificationTask"
+            "classification",
+            "predict a class",
+            "supervised",
+            f"{_ROOM}.supervised:ClassificationTask",
         ),
-        TaskCard("regression", "predict a number", "supervised", f"{_ROOM}.task:RegressionTask"),
+        TaskCard(
+            "regression", "predict a number", "supervised", f"{_ROOM}.supervised:RegressionTask"
+        ),
     ),
     presets=f"{_ROOM}.presets",
     data_config=f"{_ROOM}.config:FmriDataBlock",

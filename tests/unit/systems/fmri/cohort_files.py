@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from neurocli.core.data.statistics import global_stats
 from neurocli.core.paths import durable_json
 from neurocli.systems.fmri.store_base import RunInfo

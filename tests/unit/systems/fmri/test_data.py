@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cohort_files import SHAPE, mark_built_in, values_of, write_cohort, write_run
+
 from neurocli.core.config.load import load_config
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.task import RunData

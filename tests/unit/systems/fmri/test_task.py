@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc_score
+
 from neurocli.core.config.load import load_config
 from neurocli.core.engine.task import RunData
 from neurocli.core.errors import NeuroError
-from neurocli.systems.fmri.task import ArTask, ClassificationTask, RegressionTask
-from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc_score
+from neurocli.systems.fmri.supervised import ClassificationTask, RegressionTask
+from neurocli.systems.fmri.task import ArTask
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.patch_size=2,2,2,1"]
 INFO: dict[str, Any] = {"img_size": [4, 4, 4, 3], "scaling": "voxel-z"}
