@@ -2,20 +2,11 @@
 # From nothing to a report: set up, then the main job on the built-in cohort.
 # Usage: bash examples/quickstart.sh [OUTPUT_FOLDER]
 set -euo pipefail
-here="$(cd "$(dirname "$0")" && pwd)"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/setup.sh"
-out="${1:-neuro-quickstart}"
-mkdir -p "$out"
-cd "$out"
 
-neuro preprocess dummy -o prepared
-neuro convert-hdf5 prepared -o h5
-neuro split h5 -o split.json --seed 1 --stratify sex --group family
-neuro train fmamba --pretrain ar -p fmri/tiny --data h5 --split split.json -o runs/pretrain
-neuro train fmamba_mlp --task sex -p fmri/sex-cohort --data h5 --split split.json \
-  --init-from runs/pretrain/checkpoints/best.pth -o runs/sex
-neuro evaluate runs/pretrain/checkpoints/best.pth --data h5
-neuro evaluate runs/sex/checkpoints/best.pth --data h5
-neuro report runs/pretrain runs/sex -o report.html
+export NEURO_EXAMPLE_OUT="${1:-neuro-quickstart}"
+bash "$here/01_fmri_pretrain.sh"
+bash "$here/02_fmri_downstream.sh"
 
-echo "report: $PWD/report.html"
+echo "report: $(cd "$NEURO_EXAMPLE_OUT" && pwd)/downstream.html"

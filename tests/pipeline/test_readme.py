@@ -1,0 +1,119 @@
+"""Every command of README.md and every example script runs, as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# The README's two set-up commands: the first runs below, the second is what runs this test.
+SETUP = "bash tests/run.sh"
+
+
+def blocks(root: Path, language: str) -> list[str]:
+    text = (root / "README.md").read_text(encoding="utf-8")
+    return [body for name, body in FENCE.findall(text) if name == language]
+
+
+def environment(root: Path, home: Path) -> dict[str, str]:
+    binaries = Path(sys.executable).parent
+    return {
+        **os.environ,
+        "HOME": str(home),
+        "NEURO_CACHE": str(home / "cache"),
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(root),
+    }
+
+
+def run(script: str, where: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    where.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=where,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def command_line(root: Path) -> None:
+    """Skip where `neuro` is not installed, as when the tests run from a bare source tree."""
+    if not (Path(sys.executable).parent / "neuro").exists():
+        pytest.skip("neuro is not installed in this environment: bash tests/run.sh installs it")
+
+
+def write_bids(folder: Path, n: int) -> None:
+    """Write a small BIDS tree: n people, two of each family, 24 frames of 12 mm voxels."""
+    (folder / "dataset_description.json").parent.mkdir(parents=True)
+    (folder / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    rows = ["participant_id\tsex\tage\tfamily"]
+    random = np.random.default_rng(0)
+    axis = np.linspace(-1, 1, 12)
+    ball = sum(np.meshgrid(axis**2, axis**2, axis**2)) < 0.7
+    for index in range(n):
+        bold = ball[..., None] * (1000 + 30 * random.standard_normal((12, 12, 12, 24)))
+        image = nib.Nifti1Image(bold.astype(np.float32), np.diag([12.0, 12, 12, 1]))
+        image.header.set_zooms((12, 12, 12, 2.0))
+        image.header.set_xyzt_units("mm", "sec")
+        path = folder / f"sub-{index:02d}" / "func" / f"sub-{index:02d}_task-rest_bold.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(image, path)
+        rows.append(f"sub-{index:02d}\t{'FM'[index % 2]}\t{20 + index}\tf{index // 4}")
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.slow
+def test_the_fmri_block(root: Path, tmp_path: Path, command_line: None) -> None:
+    write_bids(tmp_path / "data" / "ds000114", 16)
+    block = next(body for body in blocks(root, "bash") if "neuro preprocess bids" in body)
+    run(block, tmp_path / "here", environment(root, tmp_path))
+    assert (tmp_path / "here" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_chained_block_and_python(root: Path, tmp_path: Path, command_line: None) -> None:
+    env = environment(root, tmp_path)
+    block = next(body for body in blocks(root, "bash") if '"$(neuro train' in body)
+    done = run(block, tmp_path / "here", env)
+    assert '"skill_vs_persistence"' in done.stdout
+    (code,) = blocks(root, "python")
+    (tmp_path / "here" / "script.py").write_text(code)
+    done = run("python script.py", tmp_path / "here", env)
+    assert float(done.stdout.split()[-1]) < 1
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_every_example(root: Path, tmp_path: Path, command_line: None) -> None:
+    scripts = sorted(path.name for path in (root / "examples").glob("[0-9]*.sh"))
+    text = (root / "examples" / "quickstart.sh").read_text()
+    assert all(script in text for script in scripts)
+    env = {**environment(root, tmp_path), "NEURO_VENV": str(Path(sys.executable).parents[1])}
+    done = run(f"bash '{root}/examples/quickstart.sh' out", tmp_path / "here", env)
+    report = Path(done.stdout.strip().splitlines()[-1].removeprefix("report: "))
+    assert report.is_file()
+    accuracy = float(re.findall(r'"accuracy": ([\d.]+)', done.stdout)[-2])
+    assert accuracy >= 0.9  # the bar of the downstream preset
+
+
+def test_no_other_command_stands_in_the_readme(root: Path) -> None:
+    known = ("bash examples/quickstart.sh", SETUP)
+    tested = [body for body in blocks(root, "bash") if "neuro " in body]
+    others = [body for body in blocks(root, "bash") if body not in tested[1:]]
+    for line in "".join(others).splitlines():
+        assert line.startswith(known) or "neuro " in line, line
+    assert SETUP in (root / ".ci" / "run").read_text()
+    assert len(blocks(root, "bash")) == 3
