@@ -10,18 +10,21 @@ from neurocli.core.config.base import Block, IntQuad, IntTriple
 from neurocli.core.config.run import DataBlock, ModelBlock, TaskBlock
 from neurocli.core.errors import UsageError
 
-Scaling = Literal[
-    "auto", "none", "znorm_zeroback", "znorm_minback", "minmax", "robust", "voxel-z", "psc"
+# The names of core/data/scaling.SCALINGS, spelled again because that module loads numpy and this
+# one must not; a test holds them equal.
+StoredScaling = Literal[
+    "none", "znorm_zeroback", "znorm_minback", "minmax", "robust", "voxel-z", "psc"
 ]
+Scaling = Literal["auto"] | StoredScaling
 
 
 class PreprocessOptions(Block):
     """Say how raw runs become standard files."""
 
     space: Literal["native", "mni2mm"] = Field("native", description="grid of the output")
-    scaling: Literal[
-        "none", "znorm_zeroback", "znorm_minback", "minmax", "robust", "voxel-z", "psc"
-    ] = Field("none", description="none keeps raw intensities; training scales when it reads")
+    scaling: StoredScaling = Field(
+        "none", description="none keeps raw intensities; training scales when it reads"
+    )
     mask: str = Field("auto", description="auto, none, or a mask file on the run's own grid")
     tr_s: float | None = Field(None, gt=0, description="repetition time; wins over the header")
     frames: Literal["pt", "none"] = Field("none", description="also write frame_{i}.pt files")

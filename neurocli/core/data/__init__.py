@@ -1,0 +1,1 @@
+"""Readers, writers and pure functions over files: the only code that opens a user's file."""

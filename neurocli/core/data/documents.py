@@ -1,0 +1,58 @@
+"""Read the small JSON documents that stand beside data: sidecars, dataset descriptions.
+
+They come from other people's programs, so size, nesting, repeated keys and numbers that JSON does
+not know are checked before a value is believed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from neurocli.core.data.source import open_regular
+from neurocli.core.errors import InputError
+
+_MAX_BYTES = 16 << 20
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Args:
+        path: The file, UTF-8 with or without a byte-order mark, at most 16 MiB.
+
+    Returns:
+        The object.
+
+    Raises:
+        InputError: The file is missing or no JSON object, repeats a key, or holds NaN.
+    """
+    with open_regular(path, max_bytes=_MAX_BYTES) as handle:
+        content = handle.read()
+    try:
+        value = json.loads(
+            content.decode("utf-8-sig"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+        )
+    except (ValueError, RecursionError) as error:
+        # A UnicodeDecodeError carries the whole content in its text.
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)[:120]
+        raise InputError(path, f"is no sound JSON: {reason}", "repair the file") from error
+    if not isinstance(value, dict):
+        raise InputError(path, f"holds a {type(value).__name__}, a JSON object is needed")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} appears twice")
+        found[key] = value
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,220 @@
+"""Read tables of people as they come, every cell as text, and write them safely.
+
+CSV, TSV, semicolons, R's write.table form, Parquet; byte-order marks, quotes, any line ends.
+Guessing types loses leading zeros and turns an id such as "NA" into a missing value, so numbers are
+made only from the columns that are asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocli.core.data import delimited, parquet
+from neurocli.core.data.delimited import ROW_NAMES, Rows
+from neurocli.core.data.source import foreign_content, open_regular
+from neurocli.core.errors import InputError, NeuroError
+from neurocli.core.names import lookup
+from neurocli.core.paths import durable_write
+
+MISSING = frozenset({"", "n/a", "N/A", "NA", "NaN", "nan", "null", "None"})
+ID_COLUMNS = (
+    "participant_id", "subject", "subject_id", "subjectkey", "src_subject_id",
+    "sub_id", "subid", "eid", "iid", "id",
+)  # fmt: skip
+_MAX_BYTES = 1 << 30
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_FORMULA = ("=", "+", "-", "@")
+_GUARD = "'"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold a table with one row per subject.
+
+    Args:
+        ids: Text of the id column, in row order, unique and never blank.
+        id_column: Its name; `row_names` where the header does not name it.
+        columns: The other columns in file order; a missing cell is None, all others are text.
+        path: Where the table came from.
+    """
+
+    ids: list[str]
+    id_column: str
+    columns: dict[str, list[str | None]]
+    path: Path
+
+
+def read_table(path: Path, *, id_column: str | None = None, encoding: str | None = None) -> Table:
+    """Read a table of subjects.
+
+    Args:
+        path: CSV, TSV, semicolon or blank separated text, or Parquet; content decides.
+        id_column: Column with the ids; None takes row names that the header does not mention, else
+            the first of `ID_COLUMNS` that is there in any case, else the first column.
+        encoding: Encoding of a text; None for UTF-8, or what a byte-order mark says.
+
+    Returns:
+        The table. Blanks around cells are dropped.
+
+    Raises:
+        InputError: The file is no table, or a row is ragged, or ids or column names repeat; the
+            lines are named.
+        UsageError: `id_column` is no column of the table.
+        MissingDependencyError: A Parquet table without a library that reads it.
+    """
+    with open_regular(path, max_bytes=_MAX_BYTES) as handle:
+        data = handle.read()
+    if data.startswith(parquet.MAGIC):
+        rows = parquet.parse(path)
+    else:
+        foreign = foreign_content(data, is_text_wanted=True)
+        if foreign:
+            raise InputError(path, foreign[0], f"{foreign[1]}; a CSV or TSV table is needed")
+        rows = delimited.parse(path, delimited.decode(path, data, encoding))
+    names = _names(path, rows.header)
+    position = _id_position(names, rows, id_column, path)
+    ids = [_unguarded(row[position]) for row in rows.cells]
+    _check_ids(path, names[position], ids, rows.lines)
+    columns = {
+        name: [_cell(row[index]) for row in rows.cells]
+        for index, name in enumerate(names)
+        if index != position
+    }
+    return Table(ids, names[position], columns, path)
+
+
+def _names(path: Path, header: list[str]) -> list[str]:
+    names = [name or f"column_{index}" for index, name in enumerate(header, start=1)]
+    if not header[0]:
+        names[0] = ROW_NAMES
+    for index, name in enumerate(names):
+        first = names.index(name)
+        if first != index:
+            raise InputError(
+                path,
+                f"column '{name}' stands twice (columns {first + 1} and {index + 1})",
+                "rename or remove one of them",
+            )
+    return names
+
+
+def _id_position(names: list[str], rows: Rows, wanted: str | None, path: Path) -> int:
+    positions = {name: index for index, name in enumerate(names)}
+    if wanted is not None:
+        return lookup("column", wanted, positions, hint=f"in {path.name}")
+    folded = {name.lower(): index for name, index in reversed(positions.items())}
+    known = [folded[name] for name in ID_COLUMNS if name in folded]
+    return known[0] if known and not rows.has_row_names else 0
+
+
+def _check_ids(path: Path, column: str, ids: list[str], lines: list[int]) -> None:
+    first_line: dict[str, int] = {}
+    repeats: list[tuple[str, int, int]] = []
+    for identifier, line in zip(ids, lines, strict=True):
+        if not identifier:
+            raise InputError(f"{path}:{line}", f"the row has no id in column '{column}'", "add it")
+        if identifier in first_line:
+            repeats.append((identifier, first_line[identifier], line))
+        first_line.setdefault(identifier, line)
+    if repeats:
+        shown = "; ".join(f"'{name}' on lines {a} and {b}" for name, a, b in repeats[:3])
+        more = f"; {len(repeats) - 3} more" if len(repeats) > 3 else ""
+        raise InputError(
+            path,
+            f"ids in column '{column}' repeat: {shown}{more}",
+            "keep one row per subject, or choose another column with --id-column",
+        )
+
+
+def _unguarded(text: str) -> str:
+    return text[1:] if text[:1] == _GUARD and text[1:2] in _FORMULA else text
+
+
+def _cell(text: str) -> str | None:
+    return None if text in MISSING else _unguarded(text)
+
+
+def numeric_column(table: Table, name: str) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Return one column as numbers.
+
+    Args:
+        table: The table.
+        name: One of its columns.
+
+    Returns:
+        Values (rows,) float64, NaN where the cell is missing or no finite number; and one
+        "id: text" for each cell of the second kind, in row order.
+
+    Raises:
+        UsageError: There is no such column.
+    """
+    cells = lookup("column", name, table.columns, hint=f"in {table.path.name}")
+    values = np.full(len(cells), np.nan)
+    bad = []
+    for index, cell in enumerate(cells):
+        if cell is None:
+            continue
+        number = float(cell) if _NUMBER.fullmatch(cell) else math.nan
+        if math.isfinite(number):
+            values[index] = number
+        else:
+            bad.append(f"{table.ids[index]}: {cell}")
+    return values, bad
+
+
+def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a tab separated table whole or not at all.
+
+    Texts that a spreadsheet would run as a formula get a leading apostrophe, which `read_table`
+    takes away again; numbers stay numbers. None, NaN and empty texts become n/a.
+
+    Args:
+        path: The final name.
+        header: Column names.
+        rows: Cells of each row, as many as names.
+
+    Raises:
+        NeuroError: A row has another number of cells, or the disk is full.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    writer.writerow([safe_cell(name) for name in header])
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise NeuroError(
+                f"row {number} has {len(row)} cells, the header has {len(header)}", where=str(path)
+            )
+        writer.writerow([safe_cell(cell) or "n/a" for cell in row])
+    durable_write(path, buffer.getvalue())
+
+
+def safe_cell(cell: Any) -> str:
+    """Return a cell as text that no spreadsheet runs as a formula.
+
+    Args:
+        cell: Text or a number; None and NaN become blank.
+
+    Returns:
+        One line of valid Unicode; an apostrophe stands before a formula sign unless the whole is a
+        number.
+
+    >>> safe_cell("=1+1"), safe_cell(-2.5)
+    ("'=1+1", '-2.5')
+    """
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    # Bytes of a name that are no UTF-8 are spelled out, so that the table stays a valid text.
+    text = str(cell).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = " ".join(text.replace("\0", " ").split())
+    is_formula = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+    return _GUARD + text if is_formula else text

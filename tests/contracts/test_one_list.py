@@ -1,0 +1,54 @@
+"""Lists of names that stand in two places, for the sake of light imports, stay equal."""
+
+from __future__ import annotations
+
+import re
+import typing
+
+from neurocli.core.cohort.splits import PARTS
+from neurocli.core.data.scaling import SCALINGS
+from neurocli.core.engine import evaluate
+from neurocli.core.engine.task import Part
+from neurocli.core.nn.positions import METHODS
+from neurocli.systems.fmri import config
+from neurocli.systems.fmri.models.fmamba import TOKEN_MASKS
+from neurocli.systems.fmri.models.heads import HEADS
+
+
+def words(annotation: object) -> list[str]:
+    """Return the texts of a Literal, nested ones too."""
+    found = []
+    for part in typing.get_args(annotation):
+        found += [part] if isinstance(part, str) else words(part)
+    return found
+
+
+def allowed(block: type, key: str) -> list[str]:
+    return words(typing.get_type_hints(block)[key])
+
+
+def test_scalings() -> None:
+    assert words(config.StoredScaling) == list(SCALINGS)
+    assert words(config.Scaling) == ["auto", *SCALINGS]
+    assert allowed(config.PreprocessOptions, "scaling") == list(SCALINGS)
+
+
+def test_the_help_of_preprocess_names_the_scalings() -> None:
+    from pathlib import Path
+
+    import neurocli.cli.commands.preprocess as command
+
+    source = Path(command.__file__).read_text(encoding="utf-8")
+    named = re.search(r"none\|znorm_zeroback[\w|-]*", source.replace('"\n', ""))
+    assert named is None or named.group().split("|") == list(SCALINGS)
+
+
+def test_model_words() -> None:
+    assert set(allowed(config.FMambaConfig, "pe_method")) == set(METHODS)
+    assert set(allowed(config.FMambaConfig, "token_mask")) == set(TOKEN_MASKS)
+    assert set(allowed(config.FMambaHeadConfig, "head")) == set(HEADS)
+
+
+def test_parts() -> None:
+    assert words(Part) == [*PARTS, "rest"]
+    assert set(evaluate.PARTS) == {*PARTS, "all"}

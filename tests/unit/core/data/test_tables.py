@@ -1,0 +1,255 @@
+"""Tables of people: every form they come in, and nothing guessed.
+
+Expected cells are the text as written; counts of the real tables are those of their descriptions.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurocli.core.data.tables import MISSING, numeric_column, read_table, safe_cell, write_tsv
+from neurocli.core.errors import InputError, MissingDependencyError, NeuroError, UsageError
+
+FORMS = {
+    "csv": "subject,age,sex\n0012,31.5,M\nNA,28,\n1E5,n/a,F\n",
+    "tsv": "subject\tage\tsex\n0012\t31.5\tM\nNA\t28\t\n1E5\tn/a\tF\n",
+    "semicolon": "subject;age;sex\n0012;31.5;M\nNA;28;\n1E5;n/a;F\n",
+    "quotes": '"subject","age","sex"\n"0012","31.5","M"\n"NA","28",""\n"1E5","n/a","F"\n',
+    "crlf": "subject,age,sex\r\n0012,31.5,M\r\nNA,28,\r\n1E5,n/a,F\r\n",
+    "cr": "subject,age,sex\r0012,31.5,M\rNA,28,\r1E5,n/a,F\r",
+    "mark": "\ufeffsubject,age,sex\n0012,31.5,M\nNA,28,\n1E5,n/a,F\n",
+    "no last newline": "subject,age,sex\n0012,31.5,M\nNA,28,\n1E5,n/a,F",
+    "blanks and rows": "subject , age,sex\n\n 0012, 31.5 ,M\n,,\nNA,28,\n1E5,n/a,F\n\n",
+    "trailing delimiter": "subject,age,sex,\n0012,31.5,M,\nNA,28,,\n1E5,n/a,F,\n",
+    "trailing in rows": "subject,age,sex\n0012,31.5,M,\nNA,28,,\n1E5,n/a,F,\n",
+    "R blanks": '"age" "sex"\n"0012" 31.5 "M"\n"NA" 28 NA\n"1E5" NA "F"\n',
+    "R tabs": '"age"\t"sex"\n"0012"\t31.5\t"M"\n"NA"\t28\tNA\n"1E5"\tNA\t"F"\n',
+    "R csv": '"","age","sex"\n"0012",31.5,"M"\n"NA",28,NA\n"1E5",NA,"F"\n',
+    "blanks": "subject age sex\n0012 31.5 M\nNA 28 NA\n1E5 n/a F\n",
+}
+
+
+def put(folder, content, name="people.csv"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_table(tmp_path, form):
+    table = read_table(put(tmp_path, FORMS[form]))
+    assert table.ids == ["0012", "NA", "1E5"]
+    assert table.columns == {"age": ["31.5", "28", None], "sex": ["M", None, "F"]}
+    assert table.id_column == ("row_names" if form.startswith("R") else "subject")
+    ages, bad = numeric_column(table, "age")
+    np.testing.assert_array_equal(ages, [31.5, 28.0, np.nan])
+    assert bad == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_encodings_with_a_mark_are_read(tmp_path, encoding):
+    content = "participant_id,city\n01,Zürich\n".encode(encoding)
+    assert read_table(put(tmp_path, content)).columns == {"city": ["Zürich"]}
+
+
+def test_other_encodings_are_read_when_named(tmp_path):
+    path = put(tmp_path, "id,city\n01,Köln\n02,Gülsdorf\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"is no utf-8 text \(byte 0xf6\)") as caught:
+        read_table(path)
+    assert caught.value.where == f"{path}:2"
+    assert "iconv" in caught.value.hint
+    assert read_table(path, encoding="latin-1").columns["city"] == ["Köln", "Gülsdorf"]
+    with pytest.raises(InputError, match="unknown encoding"):
+        read_table(path, encoding="martian")
+
+
+def test_quoted_delimiters_and_line_ends(tmp_path):
+    table = read_table(put(tmp_path, 'id,note\n1,"a, b"\n2,"two\nlines"\n3,"say ""no"""\n'))
+    assert table.columns["note"] == ["a, b", "two\nlines", 'say "no"']
+    table = read_table(put(tmp_path, '"race" "n"\n"a 1" "black \\"x\\"" 3\n"b 2" "white" 4\n'))
+    assert table.ids == ["a 1", "b 2"]
+    assert table.columns == {"race": ['black "x"', "white"], "n": ["3", "4"]}
+
+
+def test_real_tables(real):
+    table = read_table(real / "tables" / "matchit_lalonde.tab")
+    assert (len(table.ids), table.ids[0], table.id_column) == (614, "NSW1", "row_names")
+    assert numeric_column(table, "treat")[0].sum() == 185
+    table = read_table(real / "tables" / "ABIDE_Phenotypic_V1_0b_preprocessed1.csv")
+    assert len(table.ids) == 1112
+    assert len(table.columns) + 1 == 106
+    scores, bad = numeric_column(table, "FIQ")
+    assert bad == []
+    assert (scores == -9999).sum() == 37  # a code is no missing token
+    assert np.isnan(scores).sum() == 35
+    assert table.columns["FILE_ID"].count("no_filename") == 77
+    table = read_table(real / "fmri" / "ds005" / "participants.tsv")
+    assert table.id_column == "participant_id"
+    assert table.ids[0] == "sub-01"
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [
+        ("age,Subject,sex", "Subject"),
+        ("id,participant_id", "participant_id"),
+        ("x,SUB_ID", "SUB_ID"),
+        ("x,EID", "EID"),
+        ("code,x", "code"),
+        (",x", "row_names"),
+    ],
+)
+def test_the_id_column_is_found_or_chosen(tmp_path, header, column):
+    cells = ",".join(["v"] * (header.count(",") + 1))
+    path = put(tmp_path, f"{header}\n{cells}\n")
+    assert read_table(path).id_column == column
+    wanted = header.split(",")[-1]
+    assert read_table(path, id_column=wanted).id_column == wanted
+    with pytest.raises(UsageError, match="unknown column 'subjekt'"):
+        read_table(path, id_column="subjekt")
+
+
+def test_a_single_column_is_a_list_of_ids(tmp_path):
+    table = read_table(put(tmp_path, "Subject ID\n01\n02\n"))
+    assert (table.ids, table.columns, table.id_column) == (["01", "02"], {}, "Subject ID")
+
+
+REFUSED = {
+    "header only": ("id,age\n", "no rows", ""),
+    "blank": (" \n\n", "is blank", ""),
+    "short row": ("id,age\n1,2\n3\n", "has 1 fields, the header has 2", ":3"),
+    "long row": ("id,age\n1,2\n\n3,4,5\n", "has 3 fields", ":4"),
+    "open quote": ('id,age\n1,"2\n3,4\n', "cannot be read", ":2"),
+    "open quote in R": ('"a"\n"x" "1\n"y" 2\n', "open quote", ":2"),
+    "same ids": ("id,age\n1,2\n3,4\n1,5\n", r"'1' on lines 2 and 4", ""),
+    "same columns": ("id,age,age\n1,2,3\n", r"'age' stands twice \(columns 2 and 3\)", ""),
+    "no id": ("id,age\n1,2\n,4\n", "no id in column 'id'", ":3"),
+    "NUL": (b"id,age\n1,\0\n", "NUL", ":2"),
+    "zip": (b"PK\x03\x04rest", "spreadsheet", ""),
+    "gzip": (b"\x1f\x8b\x08rest", "gzip", ""),
+    "web page": ("<!doctype html><p>1,2", "web page", ""),
+    "pointer": ("version https://git-lfs\n", "git-lfs", ""),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_unsound_tables_are_refused_with_their_line(tmp_path, case):
+    content, problem, line = REFUSED[case]
+    path = put(tmp_path, content)
+    with pytest.raises(InputError, match=problem) as caught:
+        read_table(path)
+    assert caught.value.where == f"{path}{line}"
+    assert caught.value.hint
+
+
+def test_many_repeats_are_counted(tmp_path):
+    rows = "".join(f"{number // 2},x\n" for number in range(20))
+    with pytest.raises(InputError, match="; 7 more"):
+        read_table(put(tmp_path, f"id,y\n{rows}"))
+
+
+def test_only_plain_finite_numbers_are_numbers(tmp_path):
+    cells = ["1", "-2.5", "+3e-2", ".5", "7.", "1_000", "0x10", "inf", "1e999", "3,5", "x", "١", ""]
+    rows = "".join(f"{number}\t{cell}\n" for number, cell in enumerate(cells))
+    values, bad = numeric_column(read_table(put(tmp_path, f"id\tv\n{rows}")), "v")
+    np.testing.assert_array_equal(values[:5], [1, -2.5, 0.03, 0.5, 7])
+    assert np.isnan(values[5:]).all()
+    assert bad == [f"{number}: {cells[number]}" for number in range(5, 12)]
+
+
+def test_an_unknown_column_gets_the_nearest(tmp_path):
+    table = read_table(put(tmp_path, FORMS["csv"]))
+    with pytest.raises(UsageError, match="unknown column 'aeg'; did you mean age"):
+        numeric_column(table, "aeg")
+
+
+def test_parquet_keeps_ids_and_codes(tmp_path):
+    polars = pytest.importorskip("polars", reason="no optional library for Parquet is installed")
+    path = tmp_path / "people.parquet"
+    polars.DataFrame(
+        {"eid": [1234567, 2, 3], "sex": [1.0, None, 2.0], "t": ["a", "NA", "b"], "f": [0.5, 1, 2]}
+    ).write_parquet(path)
+    table = read_table(path)
+    assert table.ids == ["1234567", "2", "3"]
+    assert table.columns == {"sex": ["1", None, "2"], "t": ["a", None, "b"], "f": ["0.5", "1", "2"]}
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match="Parquet"):
+        read_table(path)
+
+
+def test_parquet_without_a_library_says_what_to_install(tmp_path, monkeypatch):
+    for name in ("pyarrow", "pyarrow.parquet", "polars"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match="polars or pyarrow"):
+        read_table(put(tmp_path, b"PAR1" + bytes(20), "people.parquet"))
+
+
+def test_written_tables_come_back(tmp_path):
+    path = tmp_path / "new" / "participants.tsv"
+    header = ["participant_id", "age", "note"]
+    rows = [
+        ["sub-01", 31.5, "plain"],
+        ["sub-02", None, '=HYPERLINK("x")'],
+        ["-3", float("nan"), "-2.5"],
+        ["@home", 4, "tab\tand\nline"],
+        ["+x", True, ""],
+        ['"quoted"', 0, "'=kept"],
+    ]
+    write_tsv(path, header, rows)
+    table = read_table(path)
+    assert table.ids == ["sub-01", "sub-02", "-3", "@home", "+x", '"quoted"']
+    assert table.columns["age"] == ["31.5", None, None, "4", "True", "0"]
+    assert table.columns["note"][:5] == ["plain", '=HYPERLINK("x")', "-2.5", "tab and line", None]
+    text = path.read_text()
+    for line in text.splitlines():
+        for cell in line.split("\t"):
+            assert not cell.strip('"').startswith(("=", "@", "+"))
+    write_tsv(tmp_path / "again.tsv", header, rows)
+    assert (tmp_path / "again.tsv").read_text() == text
+
+
+def test_a_row_of_another_length_is_refused(tmp_path):
+    with pytest.raises(NeuroError, match="row 2 has 1 cells"):
+        write_tsv(tmp_path / "x.tsv", ["a", "b"], [[1, 2], [3]])
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_no_text_stay_writable(tmp_path):
+    write_tsv(tmp_path / "x.tsv", ["id"], [["sub-\udcff"]])
+    assert read_table(tmp_path / "x.tsv").ids == ["sub-\\xff"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="ab=+-@'\"\t,; é1.", max_size=8))
+def test_no_text_becomes_a_formula(text):
+    cell = safe_cell(text)
+    assert "\t" not in cell
+    if cell.startswith(("=", "+", "-", "@")):
+        float(cell)
+
+
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Zs", "Zl", "Zp", "Cs")), max_size=6
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    ids=st.lists(TEXTS.filter(bool), min_size=1, max_size=5, unique=True),
+    cells=st.lists(TEXTS, min_size=5, max_size=5),
+)
+def test_any_text_survives_writing_and_reading(tmp_path_factory, ids, cells):
+    """Only a cell that spells a missing value comes back as missing."""
+    path = tmp_path_factory.mktemp("tables") / "t.tsv"
+    write_tsv(path, ["participant_id", "note"], zip(ids, cells, strict=False))
+    table = read_table(path)
+    guarded = {text for text in (*ids, *cells) if text.startswith("'")}
+    if not guarded:
+        assert table.ids == ids
+        expected = [None if cell in MISSING else cell for cell in cells[: len(ids)]]
+        assert table.columns["note"] == expected
