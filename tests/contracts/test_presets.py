@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from neurocli.core.catalog import find_task, rooms
 from neurocli.core.config.load import load_config
 from neurocli.core.config.presets import presets
