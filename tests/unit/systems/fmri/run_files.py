@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import nibabel as nib
 import numpy as np
+
 from neurocli.core.data.items import Item
 from neurocli.systems.fmri.config import PreprocessOptions
 
@@ -37,8 +38,10 @@ def bold(
     """Return a run: a bright ball with noise in faint, noisy air."""
     random = np.random.default_rng(seed)
     air = outside * random.random((*shape, n_frames))
-    brain = 900 + 60 * random.standard_normal((*shape, 1)) + 12 * random.standard_normal(
-        (*shape, n_frames)
+    brain = (
+        900
+        + 60 * random.standard_normal((*shape, 1))
+        + 12 * random.standard_normal((*shape, n_frames))
     )
     return np.where(ball(shape)[..., None], brain, air).astype(np.float32)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from neurocli.core.catalog import find_model, resolve
 from neurocli.core.config.load import load_config
 from neurocli.core.config.run import RunConfig

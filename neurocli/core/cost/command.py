@@ -1,0 +1,145 @@
+"""What a model costs before it is trained: the functions behind `neuro flops` and `profile`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from neurocli.core.cost.engines import ENGINES, FlopsResult
+from neurocli.core.cost.target import expand_names, find_target
+from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.events import Listener, ignore
+from neurocli.core.names import lookup
+
+__all__ = ["ENGINES", "MODES", "FlopsResult", "ProfileResult", "count_flops", "profile"]
+
+MODES = {
+    "train": "a forward and a backward pass",
+    "inference": "a forward pass",
+    "both": "one after the other",
+}
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """Hold what was measured.
+
+    Args:
+        models: One record per model: model, params, macs, latency_ms, pam_train_bytes,
+            pam_inference_bytes, stages, and how it was measured.
+        left_out: (name, reason) of models that could not be measured.
+        notes: Sentences the user should read.
+    """
+
+    models: list[dict[str, Any]]
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class ProfileOptions(TypedDict, total=False):
+    """Name every option of `profile`; they equal the flags of `neuro profile`."""
+
+    runs: int
+    mode: str
+    device: str
+    input_shape: Sequence[int] | None
+    set: Sequence[str]
+    preset: str | None
+    config: str | Path | None
+    stage_wise: bool
+    fake: bool
+    listener: Listener
+
+
+def count_flops(
+    name_or_checkpoint: str | Path,
+    *,
+    input_shape: Sequence[int] | None = None,
+    engine: str = "formula",
+    preset: str | None = None,
+    config: str | Path | None = None,
+    set: Sequence[str] = (),
+) -> FlopsResult:
+    """Count what one sample costs, forward and in a training step.
+
+    Args:
+        name_or_checkpoint: Model name, preset name or checkpoint.
+        input_shape: Shape of one sample; None takes the checkpoint's or the default grid.
+        engine: formula (closed form), torch (runs the model and counts), thop.
+        preset: Preset to start from.
+        config: Configuration file.
+        set: `KEY=VALUE` texts.
+
+    Returns:
+        Operations, multiply-adds, parameters and tokens.
+
+    Raises:
+        UsageError: An unknown name, engine or shape.
+        MissingDependencyError: The engine's package is absent.
+        NotBuiltYetError: The engine is not in this version.
+    """
+    count = lookup("engine", engine, ENGINES)
+    target = find_target(
+        name_or_checkpoint,
+        input_shape=input_shape,
+        preset=preset,
+        config=config,
+        settings=set,
+    )
+    return count(target)
+
+
+def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileResult:
+    """Measure latency and peak activation memory of models on one sample.
+
+    Args:
+        *names: Model names or patterns, presets, checkpoints.
+        **options: The flags of `neuro profile`: runs (5), mode (both), device (auto), input_shape,
+            set, preset, config.
+
+    Returns:
+        One record per model, in order; models that failed are listed with the reason.
+
+    Raises:
+        UsageError: An unknown name, mode or shape.
+        NotBuiltYetError: `stage_wise` or `fake`, which are not in this version.
+        NeuroError: No model could be measured.
+    """
+    _refuse_later(options)
+    runs, mode = options.get("runs", 5), options.get("mode", "both")
+    lookup("mode", mode, MODES)
+    if runs < 1:
+        raise UsageError(f"{runs} runs measure nothing", where="--runs", hint="1 or more")
+    if not names:
+        raise UsageError("no model was named", hint="see `neuro models list`")
+    targets = [
+        find_target(
+            name,
+            input_shape=options.get("input_shape"),
+            preset=options.get("preset"),
+            config=options.get("config"),
+            settings=options.get("set", ()),
+        )
+        for name in expand_names(names)
+    ]
+    # Imported late: a wrong name or shape is told without waiting for torch.
+    from neurocli.core.cost.measure import measure_all
+    from neurocli.core.engine.runtime import pick_device
+
+    device = pick_device(options.get("device", "auto"))
+    listener = options.get("listener", ignore)
+    measured, left_out = measure_all(
+        targets, runs=runs, mode=mode, device=device, listener=listener
+    )
+    return ProfileResult(measured, left_out)
+
+
+def _refuse_later(options: ProfileOptions) -> None:
+    for flag, what in (("stage_wise", "memory by stage"), ("fake", "profiling without computing")):
+        if options.get(flag):
+            raise NotBuiltYetError(
+                f"{what} (--{flag.replace('_', '-')}) is not in this version",
+                hint="`neuro profile` without it measures the whole model",
+            )

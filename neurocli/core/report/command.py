@@ -1,0 +1,94 @@
+"""Run folders in, one page out: the function behind `neuro report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neurocli.core.errors import UsageError
+from neurocli.core.paths import durable_write
+from neurocli.core.report.collect import collect_runs
+from neurocli.core.report.page import MARKER, page_text
+
+_HEAD_BYTES = 4096
+_SUFFIXES = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """Hold the outcome of `make_report`.
+
+    Args:
+        out: The page.
+        runs: Names of the runs on it.
+        notes: What is missing or was dropped, one sentence each.
+        plan: What would be done, when nothing was done.
+    """
+
+    out: Path
+    runs: list[str]
+    notes: list[str] = field(default_factory=list)
+    plan: Mapping[str, Any] | None = None
+
+
+def make_report(
+    *runs: str | Path, out: str | Path, force: bool = False, dry_run: bool = False
+) -> ReportResult:
+    """Write one self-contained HTML page about runs.
+
+    The page works offline, needs no torch to be made, runs no script, and has the same bytes for
+    the same run folders.
+
+    Args:
+        *runs: Run folders, or folders that hold run folders.
+        out: The page, `*.html`; a page made before is replaced.
+        force: Replace `out` even when it is no page of this function.
+        dry_run: Read everything and write nothing.
+
+    Returns:
+        The page and what it lacks.
+
+    Raises:
+        UsageError: No run was named, or `out` is no name for a page or another file.
+        InputError: A folder is missing or holds no run.
+        NeuroError: The page cannot be written.
+    """
+    if not runs:
+        raise UsageError("no run folder was named", hint="neuro report RUN... -o report.html")
+    target = Path(out)
+    # Before the runs are read: nobody waits for a page that may not be written.
+    _check_target(target, force=force)
+    found = collect_runs(runs)
+    names = [run.name for run in found]
+    notes = [f"{run.name}: {problem}" for run in found for problem in run.problems]
+    notes += [f"{run.name}: missing {', '.join(run.missing)}" for run in found if run.missing]
+    if dry_run:
+        return ReportResult(target, names, notes, {"would_write": str(target), "runs": names})
+    # A lone surrogate from a damaged file has no UTF-8 form; it is written out instead.
+    durable_write(target, page_text(found).encode("utf-8", "backslashreplace"))
+    return ReportResult(target, names, notes)
+
+
+def _check_target(target: Path, *, force: bool) -> None:
+    # Even --force must not turn a mistyped name into the loss of a checkpoint.
+    if target.suffix.lower() not in _SUFFIXES:
+        raise UsageError(
+            f"'{target.name}' is no name for a page",
+            where="--out",
+            hint="end it in .html, for example -o report.html",
+        )
+    if target.is_dir():
+        raise UsageError("is a folder", where=str(target), hint="name a file, such as report.html")
+    if target.exists() and not force and not _is_report(target):
+        raise UsageError(
+            "this file was not made by `neuro report`, so it is not replaced",
+            where=str(target),
+            hint="choose another --out, or --force to replace it",
+        )
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return MARKER.encode() in handle.read(_HEAD_BYTES)

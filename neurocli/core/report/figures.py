@@ -1,0 +1,142 @@
+"""Pictures that look the same everywhere: vector, two colour schemes, no text that is code.
+
+A picture is drawn once for light and once for dark pages, on a transparent ground. Colours are
+the palette of Okabe and Ito (2008), which people of all colour visions tell apart; lines differ
+in style too. Text from data is never read as mathematics, and the same picture has the same bytes:
+no date, fixed ids, matplotlib's own defaults whatever the user's settings.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Media = Literal["image/svg+xml", "image/png"]
+PANEL_INCHES = (4.4, 2.9)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Hold the colours of one scheme: text and frame, grid lines, and a cycle for series."""
+
+    text: str
+    grid: str
+    series: tuple[str, ...]
+
+
+LIGHT = Palette(
+    "#1f2328", "#d5d9de", ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+)
+DARK = Palette(
+    "#e6e9ee", "#454b54", ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#F0E442")
+)
+LINE_STYLES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Hold one finished picture.
+
+    Args:
+        title: Short heading above the picture.
+        caption: What is shown, of whom (n), and the file it comes from.
+        alt: The finding in words, for those who cannot see it.
+        image: Bytes for a light page.
+        dark_image: Bytes for a dark page; None uses `image`.
+        media: What the bytes are.
+    """
+
+    title: str
+    caption: str
+    alt: str
+    image: bytes
+    dark_image: bytes | None = None
+    media: Media = "image/svg+xml"
+
+    @property
+    def light_uri(self) -> str:
+        """Return the light picture as a data address."""
+        return self._uri(self.image)
+
+    @property
+    def dark_uri(self) -> str:
+        """Return the dark picture as a data address."""
+        return self._uri(self.dark_image or self.image)
+
+    def _uri(self, image: bytes) -> str:
+        return f"data:{self.media};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def draw(
+    paint: Callable[[Axes, Palette], None],
+    *,
+    title: str,
+    caption: str,
+    alt: str,
+    inches: tuple[float, float] = PANEL_INCHES,
+) -> Figure:
+    """Draw a picture with one pair of axes for both colour schemes.
+
+    Args:
+        paint: Called once per scheme with empty axes; text from data passes through `visible`.
+        title: Heading of the picture; it stands on the page, not in the picture.
+        caption: What is shown, of whom, from which file.
+        alt: The finding in words.
+        inches: Width and height.
+    """
+    light, dark = (_render(paint, palette, inches) for palette in (LIGHT, DARK))
+    return Figure(title, caption, alt, light, dark)
+
+
+def _render(
+    paint: Callable[[Axes, Palette], None], palette: Palette, inches: tuple[float, float]
+) -> bytes:
+    # Imported here: pyplot is never needed, and a page without pictures needs no matplotlib.
+    import matplotlib as mpl
+    from matplotlib import style
+    from matplotlib.figure import Figure as Canvas
+
+    with style.context("default", after_reset=True), mpl.rc_context(_settings(palette)):
+        canvas = Canvas(figsize=inches, layout="constrained")
+        # Fresh axes for every scheme, because colours are fixed when something is drawn.
+        axes = canvas.add_subplot()
+        paint(axes, palette)
+        target = io.BytesIO()
+        with warnings.catch_warnings():
+            # A letter that matplotlib's font lacks is drawn by the reader's own font.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            canvas.savefig(target, format="svg", metadata=_NO_METADATA, transparent=True)
+    return target.getvalue()
+
+
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def _settings(palette: Palette) -> dict[Any, Any]:
+    return {
+        # Letters stay letters: small files, and the reader's fonts know every script.
+        "svg.fonttype": "none",
+        "svg.hashsalt": "neuro",
+        "text.parse_math": False,
+        "font.size": 9.5,
+        "text.color": palette.text,
+        "axes.labelcolor": palette.text,
+        "axes.edgecolor": palette.text,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "xtick.color": palette.text,
+        "ytick.color": palette.text,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+    }

@@ -1,0 +1,99 @@
+"""What a page knows of each measure: its axis label, its unit, and which direction is good.
+
+An unknown measure is still shown, under its own name; nothing is claimed about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Describe one measure.
+
+    Args:
+        label: Name in words.
+        unit: Unit, or what a share is a share of.
+        better: Good direction; None where no direction is good in itself.
+        reference: Value of doing nothing, drawn as a line; and what it is called.
+    """
+
+    label: str
+    unit: str
+    better: Direction | None
+    reference: tuple[float, str] | None = None
+
+    @property
+    def axis(self) -> str:
+        """Return label and unit as an axis or a row is named."""
+        return f"{self.label} [{self.unit}]"
+
+    @property
+    def two_lines(self) -> str:
+        """Return label and unit on two lines, for an upright axis."""
+        return f"{self.label}\n[{self.unit}]"
+
+
+_DICE = ("dice_wt", "dice_tc", "dice_et", "dice_mean")
+_HAUSDORFF = ("hd95_wt", "hd95_tc", "hd95_et")
+_RECALL = ("r_at_1", "r_at_5", "r_at_10")
+
+_MEASURES: dict[str, Measure] = {
+    "loss": Measure("loss", "no unit", "lower"),
+    "loss_same_place": Measure("loss at the same place", "no unit", "lower"),
+    "skill_vs_persistence": Measure(
+        "skill over persistence", "share of its error", "higher", (0.0, "persistence")
+    ),
+    "accuracy": Measure("accuracy", "share", "higher"),
+    "balanced_accuracy": Measure("balanced accuracy", "share", "higher"),
+    "log_loss": Measure("log loss", "nats", "lower"),
+    "auroc": Measure("AUROC", "share of pairs", "higher"),
+    "mse": Measure("mean squared error", "squared target units", "lower"),
+    "mae": Measure("mean absolute error", "target units", "lower"),
+    "r2": Measure("R²", "share of variance", "higher"),
+    "pearson": Measure("Pearson correlation", "no unit", "higher"),
+    **{name: Measure(name.replace("_", " "), "share", "higher") for name in _DICE},
+    **{name: Measure(name.replace("_", " "), "mm", "lower") for name in _HAUSDORFF},
+    "precision": Measure("precision", "share", "higher"),
+    "recall": Measure("recall", "share", "higher"),
+    "infonce": Measure("InfoNCE", "nats", "lower"),
+    "goodness_of_fit": Measure("goodness of fit", "bits", "higher"),
+    "decode_r2": Measure("decoding R²", "share of variance", "higher"),
+    "decode_accuracy": Measure("decoding accuracy", "share", "higher"),
+    "consistency": Measure("consistency", "share of variance", "higher"),
+    **{name: Measure(name.replace("r_at_", "recall at "), "share", "higher") for name in _RECALL},
+    "median_rank": Measure("median rank", "rank", "lower"),
+    "mrr": Measure("mean reciprocal rank", "no unit", "higher"),
+    "percentile": Measure("percentile", "share", "higher"),
+}
+
+
+def measure(name: str) -> Measure:
+    """Return what is known of a measure; its bare name when nothing is.
+
+    >>> measure("mae").axis, measure("new_one").better
+    ('mean absolute error [target units]', None)
+    """
+    return _MEASURES.get(name) or Measure(name, "unit not recorded", None)
+
+
+_BASELINES = {
+    "majority": "always the commonest class of the training part",
+    "train_mean": "always the mean of the training part",
+    "persistence": "every patch stays as it was at the time before",
+    "zero": "0 everywhere, which is the temporal mean of scaled voxels",
+}
+
+
+def baseline_texts(names: Iterable[str]) -> list[str]:
+    """Return what each known baseline does, one clause each.
+
+    >>> baseline_texts(["majority", "unknown"])
+    ['majority: always the commonest class of the training part']
+    """
+    return [f"{name}: {_BASELINES[name]}" for name in names if name in _BASELINES]

@@ -1,0 +1,207 @@
+"""The cost of FMamba in closed form: learned numbers, operations, tokens; no torch.
+
+Operations are counted as two per multiply-add of matrix products and convolutions, as the model
+of this package does them on a CPU; element-wise work is not counted. Per token and layer:
+in_proj 2E(2I + 2N + H), convolution 2K(I + 2N), out_proj 2EI, with inner width I = expand E, K
+taps, and for the scan with chunks of Q tokens 2QN + 2QI + 4NI plus the passing of states. All of
+it is linear in the tokens that are kept (Dao and Gu 2024, arXiv 2405.21060, section 6).
+
+Letters: E width, I inner width, H heads, P head size, N state size, Q chunk, F voxels of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, cast
+
+from neurocli.core.config.run import RunConfig
+from neurocli.core.errors import UsageError
+from neurocli.systems.fmri.config import FMambaConfig, FMambaHeadConfig, FmriDataBlock
+
+# The grid of the published models; used when no data say otherwise.
+_PUBLISHED_GRID = (96, 96, 96)
+_HEAD_SIZES = (64, 32, 16, 8)
+# The scan works on blocks of chunks so large that their decay matrices stay near a CPU's cache.
+_BLOCK_ELEMENTS = 1 << 18
+_MAX_BLOCK_CHUNKS = 64
+_AXES = "HWDT"
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Hold the sizes that the formulas need; see the letters above."""
+
+    n_layers: int
+    width: int
+    inner: int
+    n_heads: int
+    state: int
+    taps: int
+    chunk: int
+    n_voxels: int
+
+    @property
+    def channels(self) -> int:
+        """Return channels of the convolution: x, B and C."""
+        return self.inner + 2 * self.state
+
+    @property
+    def projected(self) -> int:
+        """Return outputs of in_proj: z, x, B, C and one step size per head."""
+        return self.inner + self.channels + self.n_heads
+
+
+def default_info(config: RunConfig, input_shape: Sequence[int] | None = None) -> dict[str, Any]:
+    """Return what building the model must know when no data are opened.
+
+    Args:
+        config: Configuration of a model of this room.
+        input_shape: H, W, D in voxels and T in frames; None takes the config's grid, else 96^3.
+
+    Raises:
+        UsageError: `input_shape` has not four sizes >= 1.
+    """
+    data = cast(FmriDataBlock, config.data)
+    if input_shape is None:
+        input_shape = (*(data.img_size or _PUBLISHED_GRID), data.sequence_length)
+    if len(input_shape) != 4 or min(input_shape) < 1:
+        raise UsageError(
+            f"'{','.join(map(str, input_shape))}' is no clip size",
+            where="--input-shape",
+            hint="give H,W,D,T: voxels and frames, for example 96,96,96,20",
+        )
+    return {"img_size": [int(size) for size in input_shape]}
+
+
+def count_parameters(config: RunConfig, info: Mapping[str, Any]) -> int:
+    """Return how many numbers a model learns.
+
+    Per layer E(2I + 2N + H) + (K + 1)(I + 2N) + 3H + I + IE, and E for its norm; the embedding
+    FE, the last norm E, and the output layer (E + 1)F or the head (E + 1) n_outputs.
+
+    Args:
+        config: Configuration of a model of this room.
+        info: `n_outputs` of a head, 2 when absent.
+
+    Raises:
+        UsageError: The sizes do not fit together.
+    """
+    sizes = _sizes(config)
+    block = (
+        sizes.width * sizes.projected
+        + (sizes.taps + 1) * sizes.channels
+        + 3 * sizes.n_heads
+        + sizes.inner
+        + sizes.inner * sizes.width
+    )
+    backbone = sizes.n_voxels * sizes.width + sizes.n_layers * (block + sizes.width) + sizes.width
+    return backbone + (sizes.width + 1) * _n_outputs(config, info)
+
+
+def clip_cost(
+    config: RunConfig, info: Mapping[str, Any], *, tokens_kept: int | None = None
+) -> dict[str, Any]:
+    """Return what one clip costs, forward and in a training step.
+
+    A training step is the forward pass and twice as much backwards, without the gradient to the
+    voxels, which nobody needs; the scan is computed once more when it is cut into blocks.
+
+    Args:
+        config: Configuration of a model of this room.
+        info: `img_size` [H, W, D, T]; `n_outputs` of a head, 2 when absent.
+        tokens_kept: Tokens after the background is dropped; None counts all.
+
+    Returns:
+        params, macs, flops, flops_train_step (operations), tokens, tokens_total, input_shape
+        [H, W, D, T] and components (forward operations by part).
+
+    Raises:
+        UsageError: The patch does not divide the clip, or `tokens_kept` is no possible number.
+    """
+    sizes, shape = _sizes(config), [int(size) for size in info["img_size"]]
+    total = _n_tokens(shape, cast(FMambaConfig, config.model).patch_size)
+    tokens = total if tokens_kept is None else tokens_kept
+    if not 1 <= tokens <= total:
+        raise UsageError(f"{tokens} kept tokens, but a clip has {total}", hint=f"1 to {total}")
+    scan, n_blocks = _scan(sizes, tokens)
+    is_head = isinstance(config.model, FMambaHeadConfig)
+    outputs = 2 * sizes.width * _n_outputs(config, info) * (1 if is_head else tokens)
+    components = {
+        "embedding": 2 * tokens * sizes.n_voxels * sizes.width,
+        "in_proj": 2 * tokens * sizes.n_layers * sizes.width * sizes.projected,
+        "convolution": 2 * tokens * sizes.n_layers * sizes.taps * sizes.channels,
+        "scan": sizes.n_layers * scan,
+        "out_proj": 2 * tokens * sizes.n_layers * sizes.width * sizes.inner,
+        "head" if is_head else "output_layer": outputs,
+    }
+    forward = sum(components.values())
+    recomputed = components["scan"] if n_blocks > 1 else 0
+    return {
+        "params": count_parameters(config, info),
+        "macs": forward // 2,
+        "flops": forward,
+        "flops_train_step": 3 * forward - components["embedding"] + recomputed,
+        "tokens": tokens,
+        "tokens_total": total,
+        "input_shape": shape,
+        "components": components,
+    }
+
+
+def _sizes(config: RunConfig) -> _Sizes:
+    model = cast(FMambaConfig, config.model)
+    inner = model.expand * model.embed_dim
+    head = next((size for size in _HEAD_SIZES if inner % size == 0), None)
+    if head is None:
+        raise UsageError(
+            f"an inner width of {inner} is divided by no head size (64, 32, 16, 8)",
+            where="model.embed_dim",
+            hint="use a multiple of 32",
+        )
+    return _Sizes(
+        n_layers=model.depth,
+        width=model.embed_dim,
+        inner=inner,
+        n_heads=inner // head,
+        state=model.state_size,
+        taps=model.d_conv,
+        chunk=model.chunk_size,
+        n_voxels=prod(model.patch_size),
+    )
+
+
+def _n_outputs(config: RunConfig, info: Mapping[str, Any]) -> int:
+    model = cast(FMambaConfig, config.model)
+    if isinstance(model, FMambaHeadConfig):
+        return int(info.get("n_outputs", 2))
+    return prod(model.patch_size)
+
+
+def _n_tokens(shape: Sequence[int], patch: Sequence[int]) -> int:
+    for axis, size, part in zip(_AXES, shape, patch, strict=True):
+        if size % part:
+            down, up = size // part * part, -(-size // part) * part
+            raise UsageError(
+                f"the patch has {part} along {axis}, which does not divide {size}",
+                where="--input-shape",
+                hint=f"use {f'{down} or ' if down else ''}{up} along {axis}, or model.patch_size",
+            )
+    return prod(size // part for size, part in zip(shape, patch, strict=True))
+
+
+def _scan(sizes: _Sizes, tokens: int) -> tuple[int, int]:
+    """Return the operations of one layer's scan and the blocks it is cut into."""
+    chunk = min(sizes.chunk, tokens)
+    n_chunks = -(-tokens // chunk)
+    per_block = _BLOCK_ELEMENTS // (sizes.n_heads * chunk * chunk)
+    per_block = min(max(per_block, 1), _MAX_BLOCK_CHUNKS)
+    # Scores, weighted inputs, states of the chunk, and what the state before it gives.
+    within = 2 * chunk * (chunk * sizes.state + chunk * sizes.inner + 2 * sizes.state * sizes.inner)
+    n_blocks, rest = divmod(n_chunks, per_block)
+    blocks = [per_block] * n_blocks + ([rest] if rest else [])
+    # Inside a block every chunk's state reaches every later one through one small product.
+    between = sum(2 * sizes.n_heads * (n + 1) ** 2 for n in blocks) * sizes.state
+    between *= sizes.inner // sizes.n_heads
+    return n_chunks * within + between, len(blocks)

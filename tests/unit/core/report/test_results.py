@@ -1,0 +1,85 @@
+"""A claim stands only where the interval carries it (expected words: decided by hand)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from neurocli.core.report.collect import collect_run, collect_runs
+from neurocli.core.report.measures import measure
+from neurocli.core.report.results import comparisons, result_rows, verdict
+
+WriteRun = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("metric", "interval", "base", "words"),
+    [
+        ("accuracy", (0.6, 0.9), 0.5, "better than"),
+        ("accuracy", (0.6, 0.9), 0.95, "worse than"),
+        ("accuracy", (0.5, 0.9), 0.5, "not distinguishable from"),
+        ("accuracy", (0.6, 0.9), 0.9, "not distinguishable from"),
+        ("mae", (2.0, 3.0), 5.0, "better than"),
+        ("mae", (2.0, 3.0), 1.0, "worse than"),
+        ("mae", (2.0, 3.0), 2.5, "not distinguishable from"),
+        ("mae", None, 5.0, "no claim (no interval) against"),
+        ("unheard_of", (2.0, 3.0), 5.0, "no claim (good direction unknown) against"),
+    ],
+)
+def test_verdict(
+    metric: str, interval: tuple[float, float] | None, base: float, words: str
+) -> None:
+    assert verdict(measure(metric), interval, base) == words
+
+
+def test_training_data_claims_nothing() -> None:
+    said = verdict(measure("accuracy"), (0.9, 1.0), 0.5, in_sample=True)
+    assert said == "no claim (training data) against"
+
+
+def test_rows_hold_value_interval_and_every_baseline(write_run: WriteRun) -> None:
+    accuracy, auroc = result_rows(collect_run(write_run()).evaluations[0])
+    assert (accuracy.value, accuracy.interval) == ("0.75", "[0.6, 1]")
+    assert accuracy.against == ("better than majority (0.5)",)
+    assert auroc.against == ("not distinguishable from majority (0.5)",)
+
+
+def test_undefined_values_are_dashes_and_a_baseline_without_the_metric_is_silent(
+    write_run: WriteRun,
+) -> None:
+    judged = {"metrics": {"r2": None, "mae": 3.25}, "baselines": {"train_mean": {"r2": 0.0}}}
+    r2, mae = result_rows(collect_run(write_run(judged=judged)).evaluations[0])
+    assert (r2.value, r2.interval) == ("\u2013", "")
+    assert r2.against == ("no claim (no interval) against train_mean (0)",)
+    assert (mae.value, mae.against) == ("3.25", ())
+
+
+def test_comparison_needs_two_judged_runs(write_run: WriteRun) -> None:
+    assert comparisons([collect_run(write_run("a"))]) == []
+
+
+def test_comparison_shows_all_metrics_and_warns(write_run: WriteRun) -> None:
+    write_run("a")
+    folder = write_run("b", judged={"part": "test", "n": 9, "metrics": {"mae": 2.5}})
+    data = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps({**data, "split_sha256": "other"}))
+    (found,) = comparisons(collect_runs([folder.parent]))
+    assert found.metrics == ("accuracy", "auroc", "mae")
+    assert [row.cells for row in found.rows] == [
+        ("0.75 [0.6, 1]", "0.875 [0.4, 1]", ""),
+        ("", "", "2.5"),
+    ]
+    assert [row.n for row in found.rows] == ["4", "9"]
+    assert any("divide participants differently" in note for note in found.notes)
+    assert not any("different data" in note for note in found.notes)
+
+
+def test_runs_that_learned_different_things_are_not_in_one_table(write_run: WriteRun) -> None:
+    write_run("a")
+    folder = write_run("b", objective="ar", judged={"metrics": {"loss": 0.5}})
+    first, second = comparisons(collect_runs([folder.parent]))
+    assert (first.title, first.metrics, first.notes) == ("ar", ("loss",), ())
+    assert (second.title, len(second.rows)) == ("classification", 1)
