@@ -91,7 +91,8 @@ class RoomCard:
         open_data: `"module:function"`, called as `open_data(config, listener)`; returns `RunData`.
         convert: `"module:function"` behind `convert-hdf5`, or None.
         figures: `"module:function"` that draws what only this room has, or None.
-        cost: `"module:function"` that gives the closed-form cost of a model, or None.
+        cost: `"module:function"` that gives the closed-form cost of a clip, or None; its module
+            also offers `default_info` and `count_parameters`, all without torch.
     """
 
     name: str

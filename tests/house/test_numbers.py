@@ -64,6 +64,8 @@ def test_docstrings(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_raises_are_documented(name: str) -> None:
+    if name.startswith("neurocli.cli.commands"):
+        return  # a command's docstring is its help page
     for node in public_nodes(modules()[name]):
         if not isinstance(node, ast.FunctionDef):
             continue

@@ -24,6 +24,7 @@ from neurocli.core.names import lookup
 from neurocli.core.nn.causal_conv import causal_conv
 from neurocli.core.nn.norms import RMSNorm, RMSNormGated
 from neurocli.core.nn.shapes import expect_shape
+from neurocli.core.nn.sizes import HEAD_SIZES, head_size
 from neurocli.core.nn.ssd import segment_ids, ssd_scan
 
 __all__ = ["BACKENDS", "Mamba2", "RMSNorm", "RMSNormGated", "fast_scan_available", "head_size"]
@@ -33,7 +34,6 @@ BACKENDS = {
     "torch": "plain torch, any device",
     "mamba-ssm": "fused kernels, CUDA only",
 }
-_HEAD_SIZES = (64, 32, 16, 8)
 _A_RANGE = (1.0, 16.0)
 _DT_RANGE = (1e-3, 1e-1)
 _DT_FLOOR = 1e-4
@@ -54,15 +54,6 @@ def fast_scan_available(device: torch.device | str) -> bool:
     False
     """
     return torch.device(device).type == "cuda" and _fused_scan() is not None
-
-
-def head_size(d_inner: int) -> int | None:
-    """Return the largest usual head size (64, 32, 16, 8) that divides `d_inner`, or None.
-
-    >>> head_size(48)
-    16
-    """
-    return next((size for size in _HEAD_SIZES if d_inner % size == 0), None)
 
 
 class Mamba2(nn.Module):
@@ -275,7 +266,7 @@ def _check_sizes(sizes: dict[str, int]) -> None:
         step = headdim // math.gcd(headdim, expand)
         low = d_model // step * step
         widths = ", ".join(str(width) for width in (low, low + step) if width)
-        heads = ", ".join(str(size) for size in _HEAD_SIZES if expand * d_model % size == 0)
+        heads = ", ".join(str(size) for size in HEAD_SIZES if expand * d_model % size == 0)
         raise UsageError(
             f"headdim {headdim} does not divide expand * d_model = {expand * d_model}",
             where="d_model",

@@ -25,12 +25,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from neurocli.core.nn.shapes import ShapeError, expect_shape
+from neurocli.core.nn.sizes import CPU_BLOCK_ELEMENTS, block_chunks
 from neurocli.core.nn.ssd_block import Carry, Tokens, scan_block
 
-# Elements of one block's decay matrices: a CPU block stays near its cache, a GPU block fills it.
-_CPU_BLOCK_ELEMENTS = 1 << 18
-_DEVICE_BLOCK_ELEMENTS = 1 << 25
-_MAX_BLOCK_CHUNKS = 64
+_DEVICE_BLOCK_ELEMENTS = 1 << 25  # a block of decay matrices that fills a GPU
 _RECOMPUTE: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
 
 
@@ -149,8 +147,8 @@ def _scan(
     """Run the blocks one after another, carrying the state."""
     batch, length, n_heads, _ = tokens.x.shape
     chunk = min(chunk_size, length)
-    limit = _CPU_BLOCK_ELEMENTS if tokens.x.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
-    n_chunks = min(max(limit // (batch * n_heads * chunk * chunk), 1), _MAX_BLOCK_CHUNKS)
+    limit = CPU_BLOCK_ELEMENTS if tokens.x.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
+    n_chunks = block_chunks(n_heads, chunk, batch=batch, elements=limit)
     blocks = _split(tokens, chunk * n_chunks)
     carry = Carry(state, None if tokens.segments is None else tokens.segments[:, :1])
     recompute = len(blocks) > 1 and torch.is_grad_enabled()

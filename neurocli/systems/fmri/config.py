@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,6 +11,8 @@ from neurocli.core.config.base import Block, IntQuad, IntTriple
 from neurocli.core.config.run import DataBlock, ModelBlock, TaskBlock
 from neurocli.core.errors import UsageError
 
+# The grid of the published models; used when no data say otherwise.
+_PUBLISHED_GRID = (96, 96, 96)
 # The names of core/data/scaling.SCALINGS, spelled again because that module loads numpy and this
 # one must not; a test holds them equal.
 StoredScaling = Literal[
@@ -44,6 +47,18 @@ class FmriDataBlock(DataBlock):
     img_size: IntTriple | None = Field(
         None, description="grid in voxels; null pads each axis to a multiple of the patch"
     )
+
+
+def clip_size(data: FmriDataBlock, info: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """Return H, W, D in voxels and T in frames of a clip.
+
+    Args:
+        data: The data block.
+        info: What opened data tell; without `img_size` the block decides, else the published 96^3.
+    """
+    default = (*(data.img_size or _PUBLISHED_GRID), data.sequence_length)
+    height, width, depth, frames = info.get("img_size", default)
+    return int(height), int(width), int(depth), int(frames)
 
 
 class FMambaConfig(ModelBlock):

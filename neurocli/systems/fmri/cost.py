@@ -18,14 +18,14 @@ from typing import Any, cast
 
 from neurocli.core.config.run import RunConfig
 from neurocli.core.errors import UsageError
-from neurocli.systems.fmri.config import FMambaConfig, FMambaHeadConfig, FmriDataBlock
+from neurocli.core.nn.sizes import CPU_BLOCK_ELEMENTS, block_chunks, head_size
+from neurocli.systems.fmri.config import (
+    FMambaConfig,
+    FMambaHeadConfig,
+    FmriDataBlock,
+    clip_size,
+)
 
-# The grid of the published models; used when no data say otherwise.
-_PUBLISHED_GRID = (96, 96, 96)
-_HEAD_SIZES = (64, 32, 16, 8)
-# The scan works on blocks of chunks so large that their decay matrices stay near a CPU's cache.
-_BLOCK_ELEMENTS = 1 << 18
-_MAX_BLOCK_CHUNKS = 64
 _AXES = "HWDT"
 
 
@@ -63,9 +63,8 @@ def default_info(config: RunConfig, input_shape: Sequence[int] | None = None) ->
     Raises:
         UsageError: `input_shape` has not four sizes >= 1.
     """
-    data = cast(FmriDataBlock, config.data)
     if input_shape is None:
-        input_shape = (*(data.img_size or _PUBLISHED_GRID), data.sequence_length)
+        input_shape = clip_size(cast(FmriDataBlock, config.data), {})
     if len(input_shape) != 4 or min(input_shape) < 1:
         raise UsageError(
             f"'{','.join(map(str, input_shape))}' is no clip size",
@@ -153,7 +152,7 @@ def clip_cost(
 def _sizes(config: RunConfig) -> _Sizes:
     model = cast(FMambaConfig, config.model)
     inner = model.expand * model.embed_dim
-    head = next((size for size in _HEAD_SIZES if inner % size == 0), None)
+    head = head_size(inner)
     if head is None:
         raise UsageError(
             f"an inner width of {inner} is divided by no head size (64, 32, 16, 8)",
@@ -195,8 +194,7 @@ def _scan(sizes: _Sizes, tokens: int) -> tuple[int, int]:
     """Return the operations of one layer's scan and the blocks it is cut into."""
     chunk = min(sizes.chunk, tokens)
     n_chunks = -(-tokens // chunk)
-    per_block = _BLOCK_ELEMENTS // (sizes.n_heads * chunk * chunk)
-    per_block = min(max(per_block, 1), _MAX_BLOCK_CHUNKS)
+    per_block = block_chunks(sizes.n_heads, chunk, elements=CPU_BLOCK_ELEMENTS)
     # Scores, weighted inputs, states of the chunk, and what the state before it gives.
     within = 2 * chunk * (chunk * sizes.state + chunk * sizes.inner + 2 * sizes.state * sizes.inner)
     n_blocks, rest = divmod(n_chunks, per_block)

@@ -8,20 +8,14 @@ from typing import Any, cast
 from torch import nn
 
 from neurocli.core.config.run import RunConfig
-from neurocli.systems.fmri.config import FMambaConfig, FMambaHeadConfig, FmriDataBlock
+from neurocli.systems.fmri.config import (
+    FMambaConfig,
+    FMambaHeadConfig,
+    FmriDataBlock,
+    clip_size,
+)
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.heads import FMambaWithHead, build_head
-
-# The grid of the published models; used when no data say otherwise.
-PUBLISHED_GRID = (96, 96, 96)
-
-
-def clip_size(config: RunConfig, info: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    """Return H, W, D in voxels and T in frames of a clip: what the data tell, else 96^3."""
-    data = cast(FmriDataBlock, config.data)
-    default = (*(data.img_size or PUBLISHED_GRID), data.sequence_length)
-    height, width, depth, frames = info.get("img_size", default)
-    return int(height), int(width), int(depth), int(frames)
 
 
 def build(config: RunConfig, info: Mapping[str, Any]) -> FMamba:
@@ -60,7 +54,7 @@ def _backbone(config: RunConfig, info: Mapping[str, Any], *, pretraining: bool) 
         d_state=model.state_size,
         d_conv=model.d_conv,
         expand=model.expand,
-        img_size=clip_size(config, info),
+        img_size=clip_size(cast(FmriDataBlock, config.data), info),
         patch_size=model.patch_size,
         pe_method=model.pe_method,
         calc_loss_without_background=model.token_mask != "none",
