@@ -1,0 +1,160 @@
+# Completion of `neuro` for bash; written by `python -m neurocli.cli.completions bash`.
+
+_neuro_list_models='fmamba fmamba_mlp'
+_neuro_list_presets='fmri/neuromamba-small fmri/sex-cohort fmri/tiny'
+_neuro_list_datasets='bids nifti frames dummy'
+_neuro_list_rooms='fmri'
+_neuro_list_objectives='ar'
+_neuro_list_keys='model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= task.objective= task.target= task.target_type= task.label_smoothing= train.epochs= train.steps= train.lr= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head='
+
+_neuro_page() {
+    verbs= options= valued=
+    case "$1" in
+        '') verbs='preprocess convert-hdf5 split train evaluate flops profile align-genes report models presets config doctor' options='--version -h --help' valued='' ;;
+        'preprocess') verbs='' options='-o --out --space --scaling --mask --tr --frames -s --set --seed -j --jobs --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out --space --scaling --mask --tr --frames -s --set --seed -j --jobs' ;;
+        'convert-hdf5') verbs='' options='-o --out --layout --compression --dtype --verify --check --quarantine --delete --repack -j --jobs --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out --layout --compression --dtype --quarantine -j --jobs' ;;
+        'split') verbs='' options='-o --out --id-column --train --val --folds --format --stratify --group --site-policy --fail-on-imbalance --sample --limit --treatment --covariates --exact --caliper --ratio --match -s --set --seed --seeds --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out --id-column --train --val --folds --format --stratify --group --site-policy --sample --limit --treatment --covariates --exact --caliper --ratio --match -s --set --seed --seeds' ;;
+        'train') verbs='' options='--pretrain --task --task-type --init-from --freeze --data --split --folds --batch-size --epochs --steps --lr --accumulate --ema --early-stop --precision --parallel -p --preset -c --config -s --set -o --out --resume --seed --seeds --device --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--pretrain --task --task-type --init-from --data --split --folds --batch-size --epochs --steps --lr --accumulate --ema --early-stop --precision --parallel -p --preset -c --config -s --set -o --out --resume --seed --seeds --device' ;;
+        'evaluate') verbs='' options='--data --split --part --batch-size --sliding-window --roi --overlap --blend --tta --empty -s --set -o --out --save-predictions --device --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--data --split --part --batch-size --roi --overlap --blend --empty -s --set -o --out --device' ;;
+        'flops') verbs='' options='--input-shape --engine -p --preset -c --config -s --set --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--input-shape --engine -p --preset -c --config -s --set' ;;
+        'profile') verbs='' options='--runs --mode --input-shape --stage-wise --fake -p --preset -c --config -s --set --device --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--runs --mode --input-shape -p --preset -c --config -s --set --device' ;;
+        'align-genes') verbs='' options='--latents --genes --group --covariates --mode --gene --method --pooling --gene-input --loss --projection-dim --hidden-dim --permutations --batch-size --epochs --lr --accumulate -s --set --seed --device -o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--latents --genes --group --covariates --mode --gene --method --pooling --gene-input --loss --projection-dim --hidden-dim --permutations --batch-size --epochs --lr --accumulate -s --set --seed --device -o --out' ;;
+        'report') verbs='' options='-o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out' ;;
+        'models') verbs='list show' options='-h --help' valued='' ;;
+        'models list') verbs='' options='--room --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--room' ;;
+        'models show') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
+        'presets') verbs='list show copy' options='-h --help' valued='' ;;
+        'presets list') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
+        'presets show') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
+        'presets copy') verbs='' options='-o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out' ;;
+        'config') verbs='show validate' options='-h --help' valued='' ;;
+        'config show') verbs='' options='-p --preset -c --config -s --set --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-p --preset -c --config -s --set' ;;
+        'config validate') verbs='' options='--model --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--model' ;;
+        'doctor') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
+    esac
+}
+
+_neuro_value() {
+    case "$1" in
+        'preprocess -o' | 'preprocess --out') files=1 ;;
+        'preprocess --space') words="native mni2mm" ;;
+        'preprocess --mask') words="auto none" files=1 ;;
+        'preprocess --frames') words="pt none" ;;
+        'convert-hdf5 -o' | 'convert-hdf5 --out') files=1 ;;
+        'convert-hdf5 --layout') words="dense packed" ;;
+        'convert-hdf5 --compression') words="none gzip lzf zstd" ;;
+        'convert-hdf5 --dtype') words="float16 int16 float32" ;;
+        'convert-hdf5 --quarantine') files=1 ;;
+        'split -o' | 'split --out') files=1 ;;
+        'split --format') words="json swift csv nnunet" ;;
+        'split --site-policy') words="mix stratify hold-out" ;;
+        'split --caliper') words="none" ;;
+        'split --match') words="nearest optimal psmpy" ;;
+        'train --pretrain') words="$_neuro_list_objectives" ;;
+        'train --task-type') words="classification regression" ;;
+        'train --init-from') files=1 ;;
+        'train --data') files=1 ;;
+        'train --split') files=1 ;;
+        'train --precision') words="fp32 bf16 fp16" ;;
+        'train --parallel') words="none ddp fsdp deepspeed" ;;
+        'train -p' | 'train --preset') words="$_neuro_list_presets" ;;
+        'train -c' | 'train --config') files=1 ;;
+        'train -s' | 'train --set') words="$_neuro_list_keys" ;;
+        'train -o' | 'train --out') files=1 ;;
+        'train --resume') files=1 ;;
+        'train --device') words="auto cpu cuda mps xpu" ;;
+        'evaluate --data') files=1 ;;
+        'evaluate --split') files=1 ;;
+        'evaluate --part') words="test val train all" ;;
+        'evaluate --blend') words="cosine gaussian constant" ;;
+        'evaluate --empty') words="brats nan zero" ;;
+        'evaluate -s' | 'evaluate --set') words="$_neuro_list_keys" ;;
+        'evaluate -o' | 'evaluate --out') files=1 ;;
+        'evaluate --device') words="auto cpu cuda mps xpu" ;;
+        'flops --engine') words="formula torch thop deepspeed" ;;
+        'flops -p' | 'flops --preset') words="$_neuro_list_presets" ;;
+        'flops -c' | 'flops --config') files=1 ;;
+        'flops -s' | 'flops --set') words="$_neuro_list_keys" ;;
+        'profile --mode') words="train inference both" ;;
+        'profile -p' | 'profile --preset') words="$_neuro_list_presets" ;;
+        'profile -c' | 'profile --config') files=1 ;;
+        'profile -s' | 'profile --set') words="$_neuro_list_keys" ;;
+        'profile --device') words="auto cpu cuda mps xpu" ;;
+        'align-genes --latents') files=1 ;;
+        'align-genes --genes') files=1 ;;
+        'align-genes --group') files=1 ;;
+        'align-genes --mode') words="single sequence sweep" ;;
+        'align-genes --pooling') words="mean max cls" ;;
+        'align-genes --gene-input') words="shared per-gene" ;;
+        'align-genes --loss') words="clip siglip" ;;
+        'align-genes -s' | 'align-genes --set') words="$_neuro_list_keys" ;;
+        'align-genes --device') words="auto cpu cuda mps xpu" ;;
+        'align-genes -o' | 'align-genes --out') files=1 ;;
+        'report -o' | 'report --out') files=1 ;;
+        'models list --room') words="$_neuro_list_rooms" ;;
+        'presets copy -o' | 'presets copy --out') files=1 ;;
+        'config show -p' | 'config show --preset') words="$_neuro_list_presets" ;;
+        'config show -c' | 'config show --config') files=1 ;;
+        'config show -s' | 'config show --set') words="$_neuro_list_keys" ;;
+        'config validate --model') words="$_neuro_list_models" ;;
+    esac
+}
+
+_neuro_argument() {
+    case "$1 $2" in
+        'preprocess '0) words="$_neuro_list_datasets" ;;
+        'preprocess '*) files=1 ;;
+        'convert-hdf5 '0) files=1 ;;
+        'split '0) files=1 ;;
+        'train '*) words="$_neuro_list_models" ;;
+        'evaluate '0) files=1 ;;
+        'flops '0) words="$_neuro_list_models $_neuro_list_presets" files=1 ;;
+        'profile '*) words="$_neuro_list_models $_neuro_list_presets" files=1 ;;
+        'report '*) files=1 ;;
+        'models show '0) words="$_neuro_list_models" ;;
+        'presets show '0) words="$_neuro_list_presets" ;;
+        'presets copy '0) words="$_neuro_list_presets" ;;
+        'config show '0) words="$_neuro_list_models" ;;
+        'config validate '0) files=1 ;;
+    esac
+}
+
+_neuro() {
+    local current=${COMP_WORDS[COMP_CWORD]} path= verbs= options= valued= option= word skip= place=0
+    local words= files=
+    [[ $current == = ]] && current=
+    _neuro_page ""
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        if [[ $word == = ]]; then
+            [[ -z $skip ]] && option=
+            skip=1
+        elif [[ -n $skip ]]; then
+            skip=
+        elif [[ $word == -* ]]; then
+            [[ " $valued " == *" $word "* ]] && skip=1 option=$word
+        elif [[ -n $verbs ]]; then
+            path=${path:+$path }$word
+            _neuro_page "$path"
+        else
+            place=$((place + 1))
+        fi
+    done
+    if [[ -n $skip ]]; then
+        [[ -n $option ]] && _neuro_value "$path $option"
+    elif [[ $current == -* ]]; then
+        words=$options
+    elif [[ -n $verbs ]]; then
+        words=$verbs
+    else
+        _neuro_argument "$path" "$place"
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    if [[ -n $files ]]; then
+        compopt -o filenames 2>/dev/null
+        local IFS=$'\n'
+        COMPREPLY+=($(compgen -f -- "$current"))
+    fi
+    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+    return 0
+}
+complete -F _neuro neuro

@@ -1,0 +1,155 @@
+"""`neuro evaluate`: a checkpoint and data in; metrics with intervals and baselines out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neurocli.cli import options
+from neurocli.cli.options import switch, value
+from neurocli.cli.output import Table, sink
+from neurocli.cli.page import RUN_PANEL, add_verb, new_group
+from neurocli.cli.progress import progress
+from neurocli.cli.text import cell_text
+from neurocli.cli.views import plan_view
+from neurocli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from neurocli.core.engine.evaluate import EvalResult
+
+_DATA, _RUN, _TUMOUR = "Data", RUN_PANEL, "Segmentation checkpoints only"
+
+app = new_group()
+
+
+@add_verb(
+    app,
+    "evaluate",
+    """
+neuro evaluate runs/fmamba-ar-1/checkpoints/best.pth
+neuro evaluate best.pth --data h5 --split split.json --part test --json
+neuro evaluate "$(neuro train fmamba -q)" --json | jq .metrics
+""",
+)
+def evaluate(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A checkpoint of `neuro train`.")
+    ],
+    data: Annotated[
+        Path | None, value("DIR", "Dataset folder; that of the run if not given.", _DATA)
+    ] = None,
+    split: Annotated[
+        Path | None, value("FILE", "Split file; that of the run if not given.", _DATA)
+    ] = None,
+    part: Annotated[
+        str | None, value("test|val|train|all", "Who is judged; test if there is one.", _DATA)
+    ] = None,
+    batch_size: Annotated[int | None, value("N", "Samples per batch.", _DATA)] = None,
+    sliding_window: Annotated[
+        bool, switch("--sliding-window", "Whole volumes by overlapping windows.", _TUMOUR)
+    ] = False,
+    roi: Annotated[str | None, value("D,H,W", "Size of a window.", _TUMOUR)] = None,
+    overlap: Annotated[float | None, value("X", "Share of a window.", _TUMOUR)] = None,
+    blend: Annotated[
+        str | None, value("cosine|gaussian|constant", "Weights of a window.", _TUMOUR)
+    ] = None,
+    tta: Annotated[bool, switch("--tta", "Average over mirrored copies.", _TUMOUR)] = False,
+    empty: Annotated[
+        str | None, value("brats|nan|zero", "Score of an absent tumour part.", _TUMOUR)
+    ] = None,
+    settings: options.Settings = None,
+    out: Annotated[
+        Path | None, value("DIR", "Inside the run folder if not given.", _RUN, "--out", "-o")
+    ] = None,
+    save_predictions: Annotated[
+        bool, switch("--save-predictions", "Keep every prediction.", _RUN)
+    ] = False,
+    device: options.Device = None,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Judge a checkpoint on held-out subjects.
+
+    Each metric is shown with its 95 % interval over subjects, beside simple baselines on the same
+    subjects. The result says when subjects of the training part were judged.
+    """
+    _refuse_tumour_options(
+        {"--sliding-window": sliding_window, "--roi": roi, "--overlap": overlap,
+         "--blend": blend, "--tta": tta, "--empty": empty}
+    )  # fmt: skip
+    from neurocli import evaluate as run
+
+    with progress() as listener:
+        result = run(
+            checkpoint,
+            data=data,
+            split=split,
+            part=part,
+            batch_size=batch_size,
+            set=settings or (),
+            out=out,
+            save_predictions=save_predictions,
+            device=device,
+            force=force,
+            dry_run=dry_run,
+            listener=listener,
+        )
+    return _show(result)
+
+
+def _refuse_tumour_options(given: dict[str, object]) -> None:
+    # Refused before the checkpoint is opened: no room of this version has windows.
+    named = [name for name, setting in given.items() if setting not in (None, False)]
+    if named:
+        raise UsageError(
+            f"{', '.join(named)}: only for segmentation checkpoints",
+            hint="the segmentation models are not in this version; drop these options",
+        )
+
+
+def _show(result: EvalResult) -> int:
+    output = sink()
+    for note in result.notes:
+        output.note(note, "warning" if result.in_sample else "info")
+    values = {
+        "checkpoint": result.checkpoint,
+        "model": result.model,
+        "part": result.part,
+        "n": result.n,
+        "metrics": result.metrics,
+        "ci95": result.ci95,
+        "out": result.out,
+        "baselines": result.baselines,
+        "in_sample": result.in_sample,
+        "notes": result.notes,
+        "built_in_data": result.built_in_data,
+        "left_out": result.left_out,
+    }
+    if result.plan is not None:
+        output.show("evaluate", {**values, "plan": result.plan}, view=plan_view(result.plan))
+    else:
+        output.show("evaluate", values, main=result.out, view=[_table(result)])
+        output.hint(f"per-subject table: {result.out / 'per_subject.csv'}")
+    return output.left_out(result.left_out)
+
+
+def _table(result: EvalResult) -> Table:
+    # A figure on training subjects must not be readable without this remark.
+    seen = ", trained on some of them" if result.in_sample else ""
+    rows = [
+        [
+            name,
+            metric,
+            _interval(result.ci95.get(name)),
+            *(baseline.get(name) for baseline in result.baselines.values()),
+        ]
+        for name, metric in result.metrics.items()
+    ]
+    columns = ["metric", result.model, "95 % interval", *result.baselines]
+    return Table(columns, rows, f"{result.part} part, n = {result.n} subjects{seen}")
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "undefined" if bounds is None else f"{cell_text(bounds[0])} to {cell_text(bounds[1])}"

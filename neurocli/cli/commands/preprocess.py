@@ -1,0 +1,103 @@
+"""`neuro preprocess`: raw files of a known kind in; one standard folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neurocli.cli import options
+from neurocli.cli.options import value
+from neurocli.cli.page import CONFIG_PANEL, RUN_PANEL, add_verb, new_group
+from neurocli.cli.progress import progress
+from neurocli.cli.views import show_prepared
+from neurocli.core.catalog import datasets
+
+_READ, _RUN = "How runs are read", RUN_PANEL
+
+app = new_group()
+
+
+def _kinds() -> str:
+    # From the catalog, so that a new dataset row is on the page without another edit.
+    rows = datasets().values()
+    return "Kinds of data:\n" + "".join(f"  {row.name:8}{row.summary}\n" for _, row in rows) + "\n"
+
+
+@add_verb(
+    app,
+    "preprocess",
+    """
+neuro preprocess bids ds005 -o out
+neuro preprocess bids derivatives/fmriprep -o out --jobs 4 --scaling voxel-z
+neuro preprocess nifti a.nii.gz b.nii.gz -o out --tr 2.5 --mask brain.nii.gz
+neuro preprocess dummy -o cohort -s n_subjects=24 --seed 7
+""",
+    before=_kinds(),
+)
+def preprocess(
+    dataset: Annotated[
+        str,
+        typer.Argument(metavar="DATASET", help="Kind of data, see below."),
+    ],
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SRC", help="Files or folders; none for the built-in cohort."),
+    ] = None,
+    *,
+    out: Annotated[Path, value("DIR", "Output folder.", _RUN, "--out", "-o")],
+    space: Annotated[str | None, value("native|mni2mm", "Grid of the output.", _READ)] = None,
+    scaling: Annotated[
+        str | None,
+        value(
+            "METHOD",
+            "none, znorm_zeroback, znorm_minback, minmax, robust, voxel-z or psc; none keeps "
+            "intensities and training scales them.",
+            _READ,
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None, value("auto|none|PATH", "Brain mask; auto finds or computes one.", _READ)
+    ] = None,
+    tr: Annotated[
+        float | None, value("SECONDS", "Repetition time; wins over the header.", _READ)
+    ] = None,
+    frames: Annotated[str | None, value("pt|none", "Also write frame_{i}.pt files.", _READ)] = None,
+    settings: Annotated[
+        list[str] | None,
+        value(
+            "OPTION=VALUE",
+            "Further options: nonfinite=zero; n_subjects, n_frames of dummy.",
+            CONFIG_PANEL,
+            "--set",
+            "-s",
+        ),
+    ] = None,
+    seed: options.Seed = None,
+    jobs: options.Jobs = 1,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Turn raw data into one standard folder.
+
+    Every subject is either done or listed with the reason; one bad file never stops the rest. The
+    same command line again does only what is missing or changed.
+    """
+    from neurocli import preprocess as run
+
+    chosen = options.given(
+        space=space, scaling=scaling, mask=mask, tr_s=tr, frames=frames, seed=seed
+    )
+    with progress() as listener:
+        result = run(
+            dataset,
+            *(sources or ()),
+            out=out,
+            jobs=jobs,
+            force=force,
+            dry_run=dry_run,
+            listener=listener,
+            options={**options.parse_settings(settings), **chosen},
+        )
+    return show_prepared("preprocess", result, next_step=("neuro", "convert-hdf5", out, "-o", "h5"))

@@ -1,0 +1,105 @@
+"""`neuro profile`: models in; latency and peak memory, measured on this machine, out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from neurocli.cli import options
+from neurocli.cli.options import switch, value
+from neurocli.cli.output import Table, sink
+from neurocli.cli.page import add_verb, new_group
+from neurocli.cli.progress import progress
+from neurocli.cli.text import cell_text
+
+_MIB = 2**20
+
+app = new_group()
+
+
+@add_verb(
+    app,
+    "profile",
+    """
+neuro profile fmamba -p fmri/tiny
+neuro profile fmamba fmamba_mlp --mode inference --runs 10 --json
+neuro profile fmamba --input-shape 48,48,48,8 -s model.patch_size=6,6,6,1
+""",
+)
+def profile(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL_OR_CKPT", help="Models, presets or checkpoints."),
+    ],
+    runs: Annotated[int, value("N", "Measured runs, after warm-up.")] = 5,
+    mode: Annotated[str, value("train|inference|both", "What is measured.")] = "both",
+    input_shape: options.InputShape = None,
+    stage_wise: Annotated[
+        bool, switch("--stage-wise", "Memory of each stage (not in this version).")
+    ] = False,
+    fake: Annotated[
+        bool, switch("--fake", "Peak memory without allocating (not in this version).")
+    ] = False,
+    preset: options.Preset = None,
+    config: options.ConfigFile = None,
+    settings: options.Settings = None,
+    device: options.Device = None,
+) -> int:
+    """Measure latency and memory of models.
+
+    Times are medians over runs on this machine; memory is what the activations add to the weights.
+    """
+    from neurocli import profile as run
+
+    with progress() as listener:
+        result = run(
+            *models,
+            runs=runs,
+            mode=mode,
+            input_shape=options.sizes(input_shape, "--input-shape"),
+            device=device or "auto",
+            set=settings or (),
+            preset=preset,
+            config=config,
+            stage_wise=stage_wise,
+            fake=fake,
+            listener=listener,
+        )
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    values = {"models": result.models, "left_out": result.left_out, "notes": result.notes}
+    names = "\n".join(str(row["model"]) for row in result.models)
+    output.show("profile", values, main=names, view=[_table(result.models)])
+    return output.left_out(result.left_out)
+
+
+def _table(models: list[dict[str, Any]]) -> Table:
+    columns = ("model", "params", "MACs", "forward ms", "train step ms", "forward MiB", "train MiB")
+    rows = [
+        (
+            row["model"],
+            row["params"],
+            row["macs"],
+            _time(row["latency_ms"] if row["pam_inference_bytes"] else None),
+            _time(row.get("latency_train_ms")),
+            _mib(row["pam_inference_bytes"]),
+            _mib(row["pam_train_bytes"]),
+        )
+        for row in models
+    ]
+    about = models[0] if models else {}
+    shape = "x".join(str(size) for size in about.get("input_shape", ()))
+    return Table(columns, rows, f"one sample of {shape} on {about.get('device')}, medians")
+
+
+def _time(latency: Mapping[str, Any] | None) -> str | None:
+    if not latency:
+        return None
+    return f"{cell_text(latency['median'])} +- {cell_text(latency['std'])}"
+
+
+def _mib(memory: Mapping[str, float] | None) -> float | None:
+    return None if memory is None else memory["mean"] / _MIB

@@ -1,0 +1,55 @@
+"""`neuro report`: run folders in; one self-contained HTML page out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neurocli.cli import options
+from neurocli.cli.options import value
+from neurocli.cli.output import sink
+from neurocli.cli.page import RUN_PANEL, add_verb, new_group
+from neurocli.cli.views import facts, plan_view
+
+app = new_group()
+
+
+@add_verb(
+    app,
+    "report",
+    """
+neuro report runs/fmamba-ar-1 -o report.html
+neuro report runs/* -o comparison.html --force
+""",
+)
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Run folders of `neuro train`.")
+    ],
+    out: Annotated[Path, value("FILE", "The page.", RUN_PANEL, "--out", "-o")] = Path(
+        "report.html"
+    ),
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Write one HTML page about runs.
+
+    Learning curves, results with intervals and baselines, comparison of runs, figures of the room
+    and a methods paragraph; everything is inside the page, so it works offline.
+    """
+    from neurocli import make_report
+
+    result = make_report(*runs, out=out, force=force, dry_run=dry_run)
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    values = {"out": result.out, "runs": result.runs, "notes": result.notes}
+    if result.plan is not None:
+        output.show("report", {**values, "plan": result.plan}, view=plan_view(result.plan))
+        return 0
+    rows = [("page", result.out), ("runs", len(result.runs))]
+    output.show("report", values, main=result.out, view=[facts(rows)])
+    output.hint(f"open {result.out} in a browser")
+    return 0

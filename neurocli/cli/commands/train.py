@@ -1,0 +1,170 @@
+"""`neuro train`: a model name, data and a few options in; a run folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neurocli.cli import options
+from neurocli.cli.options import value
+from neurocli.cli.output import sink
+from neurocli.cli.page import RUN_PANEL, add_verb, new_group
+from neurocli.cli.progress import clock_text, progress
+from neurocli.cli.views import command_line, facts, plan_view
+
+if TYPE_CHECKING:
+    from neurocli.core.engine.train import RunResult
+
+_GOAL, _DATA, _FIT, _RUN = "What is learned", "Data", "Optimisation", RUN_PANEL
+
+app = new_group()
+
+
+@add_verb(
+    app,
+    "train",
+    """
+neuro train fmamba --pretrain ar
+neuro train fmamba --pretrain ar --data h5 -s data.sequence_length=8
+neuro train fmamba_mlp --task sex --data h5 --split s.json --init-from a.pth
+neuro train fmamba_mlp --task age --task-type regression --data h5
+neuro train --resume runs/fmamba-ar-1
+neuro evaluate "$(neuro train fmamba -q)"
+""",
+)
+def train(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="A name of `neuro models list`."),
+    ] = None,
+    pretrain: Annotated[
+        str | None,
+        value("OBJECTIVE", "Learn from the signal: ar; others come later.", _GOAL),
+    ] = None,
+    task: Annotated[
+        str | None, value("COLUMN", "Predict a phenotype, such as sex or age.", _GOAL)
+    ] = None,
+    task_type: Annotated[
+        str | None,
+        value("classification|regression", "Kind of phenotype; guessed if not given.", _GOAL),
+    ] = None,
+    init_from: Annotated[
+        Path | None, value("CKPT", "Start from the weights of a checkpoint.", _GOAL)
+    ] = None,
+    freeze: Annotated[
+        bool | None, options.switch("--freeze", "Train the head only.", _GOAL)
+    ] = None,
+    data: Annotated[
+        Path | None, value("DIR", "Dataset folder; the built-in cohort if not given.", _DATA)
+    ] = None,
+    split: Annotated[
+        Path | None, value("FILE", "Split file; by a hash of seed and id if not given.", _DATA)
+    ] = None,
+    folds: Annotated[int | None, value("K", "Cross-validate (not yet).", _DATA)] = None,
+    batch_size: Annotated[int | None, value("N", "Samples per batch.", _DATA)] = None,
+    epochs: Annotated[int | None, value("N", "Passes over the training part.", _FIT)] = None,
+    steps: Annotated[int | None, value("N", "Optimiser steps; wins over epochs.", _FIT)] = None,
+    lr: Annotated[float | None, value("X", "Peak learning rate.", _FIT)] = None,
+    accumulate: Annotated[int | None, value("N", "Batches per optimiser step.", _FIT)] = None,
+    ema: Annotated[float | None, value("X", "Average the weights, such as 0.999.", _FIT)] = None,
+    early_stop: Annotated[
+        int | None, value("N", "Stop after N epochs without progress.", _FIT)
+    ] = None,
+    precision: Annotated[str | None, value("fp32|bf16|fp16", "Arithmetic.", _FIT)] = None,
+    parallel: Annotated[
+        str | None, value("none|ddp|fsdp|deepspeed", "Several devices (not yet).", _FIT)
+    ] = None,
+    preset: options.Preset = None,
+    config: options.ConfigFile = None,
+    settings: options.Settings = None,
+    out: Annotated[
+        Path | None, value("DIR", "Run folder; a fresh name if not given.", _RUN, "--out", "-o")
+    ] = None,
+    resume: Annotated[Path | None, value("RUN", "Go on with an interrupted run.", _RUN)] = None,
+    seed: options.Seed = None,
+    seeds: Annotated[
+        str | None, value("LIST", "One run for each, as 1,2 or 1-10 (not yet).", _RUN)
+    ] = None,
+    device: options.Device = None,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Train a model.
+
+    Without --data the built-in cohort of the model's room is used, and said so. A run folder
+    holds the configuration with the origin of every value, logs, metrics and checkpoints. -q
+    prints the best checkpoint, which `neuro evaluate` takes.
+    """
+    from neurocli import train as run
+
+    with progress() as listener:
+        result = run(
+            *(models or ()),
+            pretrain=pretrain,
+            task=task,
+            task_type=task_type,
+            init_from=init_from,
+            freeze=freeze,
+            data=data,
+            split=split,
+            folds=folds,
+            batch_size=batch_size,
+            epochs=epochs,
+            steps=steps,
+            lr=lr,
+            accumulate=accumulate,
+            ema=ema,
+            early_stop=early_stop,
+            precision=precision,
+            parallel=parallel,
+            preset=preset,
+            config=config,
+            set=settings or (),
+            out=out,
+            resume=resume,
+            seed=seed,
+            seeds=options.whole_numbers(seeds, "--seeds") or None,
+            device=device,
+            force=force,
+            dry_run=dry_run,
+            listener=listener,
+        )
+    return _show(result)
+
+
+def _show(result: RunResult) -> int:
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    best = result.best
+    values = {
+        "run": result.run,
+        "checkpoint": result.checkpoint,
+        "best": best,
+        "epochs": result.epochs,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "built_in_data": result.built_in_data,
+        "model": result.model,
+        "notes": result.notes,
+        "left_out": result.left_out,
+    }
+    if result.plan is not None:
+        output.show("train", {**values, "plan": result.plan}, view=plan_view(result.plan))
+        return output.left_out(result.left_out)
+    rows = [
+        ("model", result.model),
+        (f"best {best['metric']}", best["value"]),
+        ("of", f"{best['part']} part, epoch {best['epoch']}"),
+        ("trained", f"{result.epochs} epochs, {result.steps} steps, {clock_text(result.seconds)}"),
+        ("data", "built-in synthetic cohort" if result.built_in_data else None),
+        ("run", result.run),
+        ("checkpoint", result.checkpoint),
+    ]
+    # -q gives the checkpoint and not the folder, because `neuro evaluate` takes it.
+    output.show("train", values, main=result.checkpoint, view=[facts(rows)])
+    output.hint(command_line("neuro", "evaluate", result.checkpoint))
+    output.hint(command_line("neuro", "report", result.run, "-o", "report.html"))
+    return output.left_out(result.left_out)

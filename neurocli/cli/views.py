@@ -1,0 +1,99 @@
+"""How results look as text, where several commands show the same thing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from neurocli.cli.output import Table, sink
+
+if TYPE_CHECKING:
+    from neurocli.core.data.items import PrepareResult
+
+_MANY = 8
+
+
+def facts(rows: Iterable[tuple[str, object]], title: str | None = None) -> Table:
+    """Return names and values as a table; rows without a value are left out."""
+    # A dash for "not asked" would look like a result.
+    shown = [(name, value) for name, value in rows if value is not None]
+    return Table(("", title or ""), shown)
+
+
+def written(setting: object) -> str:
+    """Return a configuration value as YAML writes it.
+
+    >>> written(None), written((6, 6)), written(True), written(1e-3), written("cosine")
+    ('null', '[6, 6]', 'true', '0.001', 'cosine')
+    """
+    if isinstance(setting, (list, tuple)):
+        return f"[{', '.join(written(item) for item in setting)}]"
+    if setting is None or isinstance(setting, bool):
+        return {None: "null", True: "true", False: "false"}[setting]
+    return str(setting)
+
+
+def plan_view(plan: Mapping[str, Any]) -> list[Table | str]:
+    """Return what a dry run found, one dotted key a row."""
+    rows = [(key, _short(setting)) for key, setting in flat(plan)]
+    return ["Nothing was written. This would be done:", Table(("key", "value"), rows)]
+
+
+def _short(setting: object) -> str:
+    if not isinstance(setting, (list, tuple)) or len(setting) <= _MANY:
+        return written(setting)
+    return f"{written(setting[:_MANY])[:-1]}, ... ({len(setting)} in all)]"
+
+
+def command_line(*words: object) -> str:
+    """Return words as a line that a shell reads back, for hints.
+
+    >>> command_line("neuro", "report", "my run")
+    "neuro report 'my run'"
+    """
+    return shlex.join(str(word) for word in words)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the leaves of nested mappings with dotted keys.
+
+    >>> list(flat({"a": {"b": 1}, "c": [2, 3]}))
+    [('a.b', 1), ('c', [2, 3])]
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def show_prepared(command: str, result: PrepareResult, *, next_step: tuple[object, ...]) -> int:
+    """Show what `preprocess` or `convert-hdf5` did.
+
+    Args:
+        command: Name of the command.
+        result: What it returned.
+        next_step: Words of the command line that people type next.
+
+    Returns:
+        The exit code: PARTIAL when some items failed.
+    """
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    counts = ("done", "failed", "skipped")
+    values = {
+        "out": result.out,
+        **{name: getattr(result, name) for name in counts},
+        "seconds": result.seconds,
+        "failures": result.failures,
+        "notes": result.notes,
+    }
+    if result.plan is not None:
+        output.show(command, {**values, "plan": result.plan}, view=plan_view(result.plan))
+        return output.left_out(result.failures)
+    rows = [*((name, getattr(result, name)) for name in counts), ("out", result.out)]
+    output.show(command, values, main=result.out, view=[facts(rows)])
+    output.hint(command_line(*next_step))
+    return output.left_out(result.failures)

@@ -1,0 +1,138 @@
+"""models, presets, config and doctor, as they are."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neurocli.cli.commands import doctor
+from neurocli.core.catalog import models
+from neurocli.core.config.presets import presets
+
+RELIED_ON = (
+    *("data.sequence_length", "data.batch_size", "model.patch_size", "model.embed_dim"),
+    *("model.depth", "train.lr", "run.seed", "run.checkpoint_every_steps"),
+)
+
+
+def test_models_list_has_the_contract(neuro: Any) -> None:
+    answer = neuro("models", "list", "--json")
+    assert answer.json["schema"] == "neuro/models/1"
+    assert [row["name"] for row in answer.json["models"]] == list(models())
+    assert all(list(row) == ["name", "room", "summary", "params"] for row in answer.json["models"])
+    text = neuro("models", "list")
+    assert all(name in text.out for name in models())
+
+
+def test_models_list_by_pattern_and_room(neuro: Any) -> None:
+    answer = neuro("models", "list", "fmamba_*", "--room", "fmri", "-q")
+    assert "fmamba_mlp" in answer.out.split()
+    assert "fmamba" not in answer.out.split()
+
+
+def test_models_show_names_every_key_with_its_meaning(neuro: Any) -> None:
+    answer = neuro("models", "show", "fmamba", "--json").json
+    keys = {row["key"]: row for row in answer["keys"]}
+    assert set(RELIED_ON) <= set(keys)
+    assert keys["train.lr"]["default"] == 1e-3
+    assert keys["train.precision"]["accepts"] == "fp32 | bf16 | fp16"
+    assert "train.lr" in neuro("models", "show", "fmamba").out
+
+
+def test_a_documented_name_of_a_later_version_is_told_apart(neuro: Any) -> None:
+    answer = neuro("models", "show", "cebra")
+    assert answer.code == 1
+    assert "not in this version" in answer.err
+
+
+def test_presets_list_show_and_copy(neuro: Any, tmp_path: Path) -> None:
+    rows = neuro("presets", "list", "--json").json["presets"]
+    assert [row["name"] for row in rows] == list(presets())
+    tiny = presets()["fmri/tiny"].text
+    assert neuro("presets", "show", "fmri/tiny").out.rstrip() == tiny.rstrip()
+    target = tmp_path / "mine.yaml"
+    assert neuro("presets", "copy", "fmri/tiny", "-o", target, "--dry-run").code == 0
+    assert not target.exists()
+    assert neuro("presets", "copy", "fmri/tiny", "-o", target, "-q").out == f"{target}\n"
+    assert target.read_text(encoding="utf-8") == tiny
+    refused = neuro("presets", "copy", "fmri/tiny", "-o", target)
+    assert refused.code == 2
+    assert "already there" in refused.err
+    assert neuro("presets", "copy", "fmri/tiny", "-o", target, "--force").code == 0
+
+
+def test_config_show_names_every_origin(neuro: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("train:\n  lr: 3e-4\n", encoding="utf-8")
+    words = ["config", "show", "fmamba", "-p", "fmri/tiny", "-c", mine, "-s", "run.seed=7"]
+    answer = neuro(*words, "--json").json
+    origins = answer["origins"]
+    assert answer["config"]["train"]["lr"] == 3e-4
+    assert origins["train.lr"] == f"{mine}:2"
+    assert origins["run.seed"] == "--set"
+    assert origins["model.depth"].startswith("preset fmri/tiny:")
+    assert origins["train.momentum"] == "default"
+    assert set(origins) <= {line.split()[0] for line in neuro(*words).out.splitlines()[1:]}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("train: {lr: 1e-3}\n", 0, "sound for fmamba"),
+        ("train: {batch_sise: 3}\n", 2, "bad.yaml:1: train.batch_sise: unknown key"),
+        ("train: {lr: yes}\ndata: {batch_size: 0}\n", 2, "bad.yaml:2: data.batch_size"),
+    ],
+)
+def test_config_validate(neuro: Any, tmp_path: Path, text: str, code: int, said: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    answer = neuro("config", "validate", path, "--model", "fmamba")
+    assert answer.code == code
+    assert said in answer.out + answer.err
+
+
+def test_config_validate_without_a_model_says_what_is_missing(neuro: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("train: {lr: 1e-3}\n", encoding="utf-8")
+    answer = neuro("config", "validate", path)
+    assert answer.code == 2
+    assert "model.name: missing" in answer.err
+
+
+def test_doctor_finds_versions_and_missing_parts(
+    neuro: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        doctor, "installed", lambda name: None if name in ("monai", "mpi4py") else "1.0"
+    )
+    monkeypatch.setattr(doctor, "find_devices", lambda: [{"device": "cpu", "name": "x86"}])
+    answer = neuro("doctor")
+    assert answer.code == 0
+    assert 'pip install "neurocli[mpi]"' in answer.out
+    assert 'pip install "neurocli[fast]"' not in answer.out
+    assert "warning: monai is missing" in answer.err
+    values = neuro("doctor", "--json").json
+    assert values["packages"]["monai"] is None
+    assert values["extras"]["mpi"]["installed"] is False
+    assert values["devices"] == [{"device": "cpu", "name": "x86"}]
+
+
+def test_doctor_runs_for_real(neuro: Any) -> None:
+    values = neuro("doctor", "--json").json
+    assert values["packages"]["typer"].startswith("0.29")
+    assert values["devices"][0]["device"] == "cpu"
+
+
+def test_doctor_knows_every_package_of_the_project(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {re.split(r"[<>=!~\[ ]", text)[0] for text in project["dependencies"]}
+    assert set(doctor.REQUIRED) == named
+    extras = project["optional-dependencies"]
+    assert set(doctor.EXTRAS) == set(extras) - {"all"}
+    for name, (distributions, _) in doctor.EXTRAS.items():
+        listed = {re.split(r"[<>=!~\[ ]", text)[0] for text in extras[name]}
+        assert set(distributions) <= listed
