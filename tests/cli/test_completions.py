@@ -64,7 +64,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "offered"), CASES, ids=" ".join)
+@pytest.mark.parametrize(("words", "offered"), CASES, ids=[" ".join(words) for words, _ in CASES])
 def test_bash_offers(words: list[str], offered: set[str], root: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", BASH, "bash", "neuro", *words],
