@@ -1,0 +1,294 @@
+"""Runs in HDF5: our packed and dense files, and `fmri_data` files of older converters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocli.core.data.hdf5 import check_chunks, h5_attributes, h5_dataset, h5_read, open_h5
+from neurocli.core.data.statistics import GlobalStats
+from neurocli.core.errors import InputError, NeuroError
+from neurocli.systems.fmri.store_base import (
+    Float32,
+    Mask,
+    RunInfo,
+    RunStore,
+    Shape4,
+    Survey,
+    block_frames,
+    survey_volumes,
+)
+from neurocli.systems.fmri.store_write import DENSE_DATA, PACKED_DATA, RUN_SCHEMA, decode
+
+_AGAIN = "make the file again with `neuro preprocess` or `neuro convert-hdf5`"
+
+
+class Hdf5Store(RunStore):
+    """Read what all three kinds of file share: attributes, scale, maps.
+
+    Args:
+        path: The file.
+        attributes: Its root attributes.
+        person: Subject and participant where the attributes name none.
+    """
+
+    data_name = DENSE_DATA
+    n_dims = 4
+
+    def __init__(self, path: Path, attributes: Mapping[str, Any], person: tuple[str, str]) -> None:
+        super().__init__(path)
+        self.attributes = attributes
+        self._person = person
+        self._open_files: ExitStack | None = None
+        self._handle: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Open handles and cached arrays stay here; the copy opens its own.
+        return type(self), (self.path, self.attributes, self._person)
+
+    @property
+    def file(self) -> Any:
+        """Return the open `h5py.File`, opened on first use."""
+        if self._open_files is None:
+            with ExitStack() as stack:
+                self._handle = stack.enter_context(open_h5(self.path))
+                self._open_files = stack.pop_all()
+        return self._handle
+
+    @cached_property
+    def data(self) -> Any:
+        """Return the checked dataset of the values."""
+        return h5_dataset(self.file, self.data_name, n_dims=self.n_dims)
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        self.__dict__.pop("data", None)
+        if self._open_files is not None:
+            self._open_files.close()
+        self._open_files = None
+
+    def _shape(self) -> Shape4:
+        x, y, z, t = (int(length) for length in self.data.shape)
+        return x, y, z, t
+
+    @cached_property
+    def info(self) -> RunInfo:
+        """Return what the attributes say about the run."""
+        found = self.attributes
+        subject, participant = self._person
+        tr_s = found.get("tr_s")
+        source = found.get("source_sha256")
+        return RunInfo(
+            subject=str(found.get("subject", subject)),
+            participant=str(found.get("participant", participant)),
+            shape=self._shape(),
+            tr_s=None if tr_s is None else self._number("tr_s"),
+            affine=self._affine(),
+            scaling=self._scaling(),
+            mask_source=str(found.get("mask_source", "nonzero")),
+            space=str(found.get("space", "native")),
+            source_sha256=None if source is None else str(source),
+        )
+
+    def _scaling(self) -> str:
+        return str(self.attributes["scaling"])
+
+    def _number(self, name: str, default: float | None = None) -> float:
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int | float) or not np.isfinite(value):
+            raise InputError(self.path, f"attribute {name} is {value!r:.40}", _AGAIN)
+        return float(value)
+
+    def _affine(self) -> npt.NDArray[np.float64]:
+        affine = np.asarray(self.attributes.get("affine", np.eye(4)))
+        if affine.shape != (4, 4) or affine.dtype.kind not in "iuf":
+            raise InputError(self.path, f"attribute affine is of shape {affine.shape}", _AGAIN)
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+            raise InputError(self.path, "attribute affine is singular or not finite", _AGAIN)
+        return affine.astype(np.float64)
+
+    @property
+    def background(self) -> float:
+        """Return the value outside the mask."""
+        return self._number("background", 0.0)
+
+    def _load_stats(self) -> GlobalStats:
+        try:
+            return GlobalStats.from_mapping(self.attributes)
+        except NeuroError as error:
+            raise InputError(self.path, error.message, _AGAIN) from error
+
+    def _values(self, stored: npt.NDArray[Any]) -> Float32:
+        return decode(stored, self._number("scale_factor", 1.0), self._number("offset", 0.0))
+
+    def _load_mask(self) -> Mask:
+        return np.asarray(h5_read(h5_dataset(self.file, "mask", n_dims=3)) != 0)
+
+    def _map(self, name: str, n_dims: int, shape: tuple[int, ...]) -> Float32:
+        dataset = h5_dataset(self.file, name, n_dims=n_dims)
+        if dataset.shape != shape:
+            raise InputError(self.path, f"{name} is {dataset.shape}, {shape} is needed", _AGAIN)
+        return np.asarray(h5_read(dataset), dtype=np.float32)
+
+
+def check_own(store: Hdf5Store) -> None:
+    """Refuse a file of ours that is incomplete or contradicts itself.
+
+    Raises:
+        InputError: Says what is wrong.
+    """
+    found, path = store.attributes, store.path
+    if found.get("schema") != RUN_SCHEMA:
+        raise InputError(
+            path, f"is of schema {found.get('schema')!r}", f"this version reads {RUN_SCHEMA}"
+        )
+    if not found.get("complete"):
+        raise InputError(path, "is half written (it is not marked complete)", _AGAIN)
+    missing = [name for name in ("subject", "scaling", "affine", "n_frames") if name not in found]
+    if missing:
+        raise InputError(path, f"lacks the attribute {', '.join(missing)}", _AGAIN)
+    if store.shape[3] != found["n_frames"]:
+        raise InputError(
+            path, f"holds {store.shape[3]} frames and claims {found['n_frames']}", _AGAIN
+        )
+
+
+class PackedStore(Hdf5Store):
+    """Read `bold` (T, V): one contiguous read per window."""
+
+    data_name = PACKED_DATA
+    n_dims = 2
+
+    def _shape(self) -> Shape4:
+        x, y, z = h5_dataset(self.file, "mask", n_dims=3).shape
+        return int(x), int(y), int(z), int(self.data.shape[0])
+
+    def _load_mask(self) -> Mask:
+        mask = super()._load_mask()
+        if np.count_nonzero(mask) != self.data.shape[1]:
+            raise InputError(
+                self.path,
+                f"the mask holds {np.count_nonzero(mask)} voxels, the data {self.data.shape[1]}",
+                _AGAIN,
+            )
+        return mask
+
+    def _read(self, frames: range) -> Float32:
+        return self._values(h5_read(self.data, slice(frames.start, frames.stop, frames.step)))
+
+    def _load_moments(self) -> tuple[Float32, Float32]:
+        shape = (int(self.data.shape[1]),)
+        return self._map("voxel_mean", 1, shape), self._map("voxel_std", 1, shape)
+
+
+class DenseStore(Hdf5Store):
+    """Read `fmri_data` (X, Y, Z, T) of ours."""
+
+    @cached_property
+    def _inside(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero(self.mask)
+
+    def _volumes(self, frames: range) -> Iterator[npt.NDArray[Any]]:
+        if self.data.chunks is not None and self.data.chunks[3] == 1:
+            for index in frames:
+                yield h5_read(self.data, np.s_[:, :, :, index])
+            return
+        # Frames are interleaved: one read of the whole range touches each stored byte once.
+        block = h5_read(self.data, np.s_[:, :, :, frames.start : frames.stop])
+        for offset in range(0, frames.stop - frames.start, frames.step):
+            yield block[..., offset]
+
+    def _read(self, frames: range) -> Float32:
+        values = np.empty((len(frames), len(self._inside)), dtype=self.data.dtype)
+        for row, volume in zip(values, self._volumes(frames), strict=True):
+            row[:] = volume.ravel()[self._inside]
+        return self._values(values)
+
+    def _load_mask(self) -> Mask:
+        mask = super()._load_mask()
+        if mask.shape != self.data.shape[:3]:
+            raise InputError(
+                self.path, f"mask {mask.shape} and data {self.data.shape} differ", _AGAIN
+            )
+        return mask
+
+    def _load_moments(self) -> tuple[Float32, Float32]:
+        shape = tuple(self.data.shape[:3])
+        mean, std = (self._map(name, 3, shape) for name in ("voxel_mean", "voxel_std"))
+        return mean[self.mask], std[self.mask]
+
+
+class ForeignStore(DenseStore):
+    """Read `fmri_data` of an older converter: what it does not say is found by looking."""
+
+    # Where frames are interleaved, every block costs a pass over the file.
+    block_bytes = 256 << 20
+
+    @cached_property
+    def _survey(self) -> Survey:
+        check_chunks(self.data)
+        return survey_volumes(self._all_volumes, self.path)
+
+    def _all_volumes(self) -> Iterator[Float32]:
+        x, y, z, n_frames = self.data.shape
+        step = block_frames(x * y * z, self.block_bytes)
+        for start in range(0, n_frames, step):
+            for volume in self._volumes(range(start, min(n_frames, start + step))):
+                yield self._values(volume)
+
+    def _load_mask(self) -> Mask:
+        return self._survey.mask
+
+    @property
+    def background(self) -> float:
+        """Return the value outside the mask."""
+        return self._survey.background
+
+    def _scaling(self) -> str:
+        if "scaling" in self.attributes:
+            return str(self.attributes["scaling"])
+        # The converters copy statistics only beside raw intensities.
+        return "none" if "global_mean" in self.attributes else self._survey.scaling
+
+    def _load_stats(self) -> GlobalStats:
+        computed = RunStore._load_stats(self)
+        return GlobalStats.from_mapping({**computed.as_dict(), **self._stored_stats()})
+
+    def _stored_stats(self) -> dict[str, float]:
+        names = GlobalStats.__dataclass_fields__
+        return {name: self._number(name) for name in names if name in self.attributes}
+
+    def _load_moments(self) -> tuple[Float32, Float32]:
+        return RunStore._load_moments(self)
+
+
+def open_hdf5(path: Path, person: tuple[str, str]) -> Hdf5Store:
+    """Open a run in HDF5, ours or an older one.
+
+    Args:
+        path: The file.
+        person: Subject and participant where the file names none.
+
+    Raises:
+        InputError: The file is damaged, incomplete, or holds no run.
+    """
+    with open_h5(path) as file:
+        attributes = h5_attributes(file)
+        names = set(file.keys())
+    if str(attributes.get("schema", "")).startswith("neuro/"):
+        kind = PackedStore if PACKED_DATA in names else DenseStore
+        store: Hdf5Store = kind(path, attributes, person)
+        check_own(store)
+        return store
+    if DENSE_DATA not in names:
+        listed = ", ".join(sorted(map(str, names))[:6]) or "nothing"
+        raise InputError(
+            path, f"holds no run (found: {listed})", f"{DENSE_DATA} or {PACKED_DATA} is needed"
+        )
+    return ForeignStore(path, attributes, person)

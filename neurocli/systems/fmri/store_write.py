@@ -1,0 +1,241 @@
+"""Write one run as HDF5: packed (brain voxels only) or dense (whole volumes).
+
+`packed` holds `bold` (T, V), one frame per chunk, and `mask`: a window is one contiguous read of
+a quarter of the grid. `dense` keeps the layout of the SwiFT family: `fmri_data` (X, Y, Z, T), one
+frame per chunk, statistics as root attributes. int16 files hold `scale_factor` and `offset` as
+root attributes: value = stored * scale_factor + offset. Every chunk carries a checksum, and
+`complete` is written last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocli.core.data.hdf5 import ZSTD_FILTER, create, has_zstd, write_h5
+from neurocli.core.data.statistics import GlobalStats
+from neurocli.core.errors import MissingDependencyError, NeuroError
+from neurocli.core.names import lookup
+from neurocli.systems.fmri.store_base import Float32, Mask, RunInfo, VoxelMoments
+
+RUN_SCHEMA = "neuro/fmri-run/1"
+PACKED_DATA, DENSE_DATA = "bold", "fmri_data"
+LAYOUTS = ("dense", "packed")
+DTYPES = ("float16", "int16", "float32")
+_INT16_MAX = 32767
+_COMPRESSIONS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
+    "lzf": {"compression": "lzf", "shuffle": True},
+    "zstd": {"compression": ZSTD_FILTER, "compression_opts": (3,), "shuffle": True},
+}
+COMPRESSIONS = tuple(_COMPRESSIONS)
+Blocks = Callable[[], Iterable[npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class StoreForm:
+    """Say how the numbers of a run are stored.
+
+    Args:
+        layout: dense (whole volumes) or packed (brain voxels only).
+        dtype: float16, int16 or float32.
+        compression: none, gzip, lzf or zstd.
+    """
+
+    layout: str = "dense"
+    dtype: str = "float16"
+    compression: str = "none"
+
+    def check(self) -> None:
+        """Refuse unknown words and absent libraries.
+
+        Raises:
+            UsageError: A word is unknown.
+            MissingDependencyError: zstd is asked for and absent.
+        """
+        lookup("layout", self.layout, dict.fromkeys(LAYOUTS))
+        lookup("dtype", self.dtype, dict.fromkeys(DTYPES))
+        lookup("compression", self.compression, _COMPRESSIONS)
+        if self.compression == "zstd" and not has_zstd():
+            raise MissingDependencyError(
+                "zstd compression needs the package hdf5plugin",
+                where="--compression",
+                hint="pip install hdf5plugin, or choose none, gzip or lzf",
+            )
+
+
+class _Encoder:
+    """Turn values into stored numbers; the background is always hit exactly."""
+
+    def __init__(self, dtype: str, blocks: Blocks, background: float) -> None:
+        self.dtype = np.dtype(dtype)
+        self.scale_factor = 1.0
+        self.offset = 0.0
+        if dtype == "int16":
+            self.offset = background
+            self.scale_factor = _int16_step(blocks, background)
+
+    def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if self.dtype.kind == "i":
+            steps = (values.astype(np.float64) - self.offset) / self.scale_factor
+            return np.rint(steps).astype(self.dtype)
+        with np.errstate(over="ignore"):
+            stored = values.astype(self.dtype)
+        if self.dtype == np.float16 and not np.isfinite(stored).all():
+            raise NeuroError(
+                f"values reach {float(np.abs(values).max()):g}, float16 ends at 65504",
+                hint="store with --dtype float32 or --dtype int16",
+            )
+        return stored
+
+    def decode(self, stored: npt.NDArray[Any]) -> Float32:
+        return decode(stored, self.scale_factor, self.offset)
+
+
+def decode(stored: npt.NDArray[Any], scale_factor: float, offset: float) -> Float32:
+    """Return stored numbers as values.
+
+    Args:
+        stored: Any shape and dtype.
+        scale_factor: 1 and `offset` 0 where the file names none.
+        offset: Is added after scaling.
+
+    Returns:
+        float32 of the same shape.
+    """
+    if scale_factor == 1.0 and offset == 0.0:
+        return np.asarray(stored, dtype=np.float32)
+    return np.asarray(stored * np.float64(scale_factor) + offset, dtype=np.float32)
+
+
+def _int16_step(blocks: Blocks, background: float) -> float:
+    """Return 1 where the values are whole numbers in reach (lossless), else the finest step."""
+    largest, is_whole = 0.0, True
+    for block in blocks():
+        distance = np.abs(block.astype(np.float64) - background)
+        largest = max(largest, float(distance.max()))
+        is_whole = is_whole and bool((distance == np.rint(distance)).all())
+    if is_whole and largest <= _INT16_MAX:
+        return 1.0
+    return largest / _INT16_MAX or 1.0
+
+
+def write_store(
+    target: Path,
+    info: RunInfo,
+    *,
+    mask: Mask,
+    blocks: Blocks,
+    stats: GlobalStats,
+    form: StoreForm,
+    background: float = 0.0,
+) -> None:
+    """Write one run, whole or not at all; the same values give the same bytes.
+
+    Args:
+        target: The final name.
+        info: What is said about the run; its shape must fit the mask and the blocks.
+        mask: Brain (X, Y, Z).
+        blocks: Gives all frames as blocks (t, V) of in-mask values; called again for int16.
+        stats: Statistics of the unscaled run.
+        form: Layout, dtype and compression.
+        background: Value outside the mask, which dense files hold.
+
+    Raises:
+        UsageError: The form has an unknown word.
+        MissingDependencyError: zstd is asked for and absent.
+        NeuroError: A value does not fit the dtype, or the disk is full.
+    """
+    form.check()
+    encoder = _Encoder(form.dtype, blocks, background)
+    fill = _fill_packed if form.layout == "packed" else _fill_dense
+
+    def write(file: Any) -> None:
+        moments = VoxelMoments()
+        extras = {**_COMPRESSIONS[form.compression], "dtype": encoder.dtype}
+        maps = fill(file, _Parts(info, mask, blocks, encoder, moments, background), extras)
+        if moments.count != info.shape[3]:
+            raise NeuroError(f"{moments.count} frames came of {info.shape[3]}", where=info.subject)
+        create(file, "mask", mask.astype(np.uint8))
+        for name, values in maps.items():
+            create(file, name, values)
+        for key, value in _attributes(info, form, stats, encoder, background).items():
+            file.attrs[key] = value
+
+    write_h5(target, write)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    info: RunInfo
+    mask: Mask
+    blocks: Blocks
+    encoder: _Encoder
+    moments: VoxelMoments
+    background: float
+
+    def rows(self) -> Iterable[npt.NDArray[Any]]:
+        """Yield stored frames (V,), counting their decoded values in."""
+        for block in self.blocks():
+            stored = self.encoder.encode(block)
+            self.moments.add(self.encoder.decode(stored))
+            yield from stored
+
+
+def _fill_packed(file: Any, parts: _Parts, extras: Mapping[str, Any]) -> dict[str, Float32]:
+    n_frames, n_voxels = parts.info.shape[3], int(np.count_nonzero(parts.mask))
+    data = create(file, PACKED_DATA, shape=(n_frames, n_voxels), chunks=(1, n_voxels), **extras)
+    for index, row in enumerate(parts.rows()):
+        data[index] = row
+    mean, std = parts.moments.result()
+    return {"voxel_mean": mean, "voxel_std": std}
+
+
+def _fill_dense(file: Any, parts: _Parts, extras: Mapping[str, Any]) -> dict[str, Float32]:
+    shape = parts.info.shape
+    data = create(file, DENSE_DATA, shape=shape, chunks=(*shape[:3], 1), **extras)
+    volume = np.empty(shape[:3], dtype=parts.encoder.dtype)
+    volume[...] = parts.encoder.encode(np.array(parts.background))
+    for index, row in enumerate(parts.rows()):
+        volume[parts.mask] = row
+        data[..., index] = volume
+    maps = {}
+    for name, values, outside in zip(
+        ("voxel_mean", "voxel_std"), parts.moments.result(), (parts.background, 0.0), strict=True
+    ):
+        maps[name] = np.full(shape[:3], outside, dtype=np.float32)
+        maps[name][parts.mask] = values
+    return maps
+
+
+def _attributes(
+    info: RunInfo, form: StoreForm, stats: GlobalStats, encoder: _Encoder, background: float
+) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "schema": RUN_SCHEMA,
+        "layout": form.layout,
+        "subject": info.subject,
+        "participant": info.participant,
+        "n_frames": info.shape[3],
+        "affine": np.asarray(info.affine, dtype=np.float64),
+        "scaling": info.scaling,
+        "background": float(background),
+        "mask_source": info.mask_source,
+        "space": info.space,
+        "orientation": info.orientation,
+        **stats.as_dict(),
+    }
+    if info.tr_s is not None:
+        values["tr_s"] = float(info.tr_s)
+    if info.source_sha256 is not None:
+        values["source_sha256"] = info.source_sha256
+    if form.dtype == "int16":
+        values["scale_factor"] = encoder.scale_factor
+        values["offset"] = encoder.offset
+    return {**values, "complete": True}
