@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from neurocli.core.engine.torch_file import read_torch_file, serialise
+from neurocli.core.engine.torch_file import read_torch_file, write_torch_file
 from neurocli.core.engine.weights import (
     SCHEMA,
     LoadReport,
@@ -75,8 +75,7 @@ def check_plain(value: Any, *, where: str) -> None:
 def save_checkpoint(path: Path, payload: Mapping[str, Any], *, keep_previous: bool = False) -> Path:
     """Write a checkpoint whole or not at all.
 
-    The same payload gives the same bytes. They are made in memory, because torch cannot tell a
-    full disk from a bug.
+    The same payload gives the same bytes.
 
     Args:
         path: The target.
@@ -91,9 +90,8 @@ def save_checkpoint(path: Path, payload: Mapping[str, Any], *, keep_previous: bo
     """
     content = {"schema": SCHEMA, **payload}
     check_plain(content, where=path.name)
-    sealed = serialise(content)
     with durable_path(path) as temporary:
-        temporary.write_bytes(sealed)
+        write_torch_file(temporary, content)
         if keep_previous and path.exists():
             _keep(path)
     return path

@@ -33,6 +33,7 @@ class Ema:
     def update(self) -> None:
         """Move the average towards the model's weights of now."""
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+        # One call over all tensors; a loop would cost more than the arithmetic.
         live = [p.detach() for p in self._live.values()]
         torch._foreach_lerp_(list(self._shadow.values()), live, 1.0 - decay)
         self.n_updates += 1

@@ -66,6 +66,7 @@ def set_training(model: nn.Module, *, frozen: bool) -> None:
     model.train()
     if frozen:
         prefixes = _head_prefixes(model)
+        # Set one by one: `train()` of a parent would wake the children too.
         for name, module in model.named_modules():
             module.training = f"{name}.".startswith(prefixes)
 
@@ -137,6 +138,7 @@ class Schedule:
         """
         if self.is_flat:
             return self._warm(step, 1.0) if step < self.n_warmup else 1.0
+        # Their first step is taken before the scheduler has set a rate.
         if step == 0 and self.starts_low:
             return self.floor
         length, peak = self.n_first, 1.0

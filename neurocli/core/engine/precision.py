@@ -39,6 +39,7 @@ class Precision:
             )
         self.name = name
         self._device = device
+        # Disabled it is a stand-in that costs nothing, so the loop has one path.
         self._scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     @property
@@ -85,6 +86,11 @@ class Precision:
             self._scaler.update()
         else:
             optimizer.step()
+
+    def skip(self) -> None:
+        """Close a step that is not applied; the scaler counts on one closing per unscaling."""
+        if self.is_scaled:
+            self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scaler's state, empty when nothing is scaled."""

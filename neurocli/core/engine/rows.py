@@ -11,10 +11,10 @@ from torch import nn
 from neurocli.core.config.run import RunConfig
 from neurocli.core.data.loader import Batches
 from neurocli.core.engine.precision import Precision
-from neurocli.core.engine.runtime import restore_rng, rng_state, to_device
+from neurocli.core.engine.runtime import memory_named, restore_rng, rng_state, to_device
 from neurocli.core.engine.task import Rows, SampleSet, Summary, Task
 from neurocli.core.errors import NeuroError
-from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted, ignore
+from neurocli.core.events import ItemDone, Listener, Note, WorkFinished, WorkStarted, ignore
 
 
 def evaluate_part(
@@ -39,7 +39,7 @@ def evaluate_part(
         check_stop: Called after every batch; it may raise to end the evaluation.
 
     Raises:
-        NeuroError: The task gave another number of rows than samples.
+        NeuroError: Memory ran out, or the task gave another number of rows than samples.
     """
     rows = gather_rows(
         task, model, samples, config, device, listener=listener, check_stop=check_stop
@@ -72,11 +72,9 @@ def gather_rows(
         check_stop: Called after every batch; it may raise to end the evaluation.
 
     Raises:
-        NeuroError: The task gave another number of rows than samples.
+        NeuroError: Memory ran out, or the task gave another number of rows than samples.
     """
-    # fp16 exists on CUDA only; its weights are float32, so other devices judge them in fp32.
-    name = config.train.precision
-    precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
+    precision = _precision(config, device, listener)
     batches = Batches(
         samples,
         batch_size=config.data.eval_batch_size,
@@ -85,9 +83,10 @@ def gather_rows(
     )
     rows: Rows = []
     listener(WorkStarted("evaluate", len(batches), "batches"))
+    # Not inference mode: a table that a model builds in its first pass must serve training too.
     with _undisturbed(model, device), torch.no_grad(), contextlib.closing(iter(batches)) as stream:
         for number, batch in enumerate(stream):
-            with precision.autocast():
+            with memory_named(f"batch {number + 1}"), precision.autocast():
                 found = task.eval_step(model, to_device(batch, device))
             if len(found) != batches.size(number):
                 raise NeuroError(
@@ -100,6 +99,15 @@ def gather_rows(
                 check_stop()
     listener(WorkFinished("evaluate"))
     return rows
+
+
+def _precision(config: RunConfig, device: torch.device, listener: Listener) -> Precision:
+    name = config.train.precision
+    if name == "fp16" and device.type != "cuda":
+        # The weights are float32 anyway; only training needs the narrow type back.
+        listener(Note(f"trained in fp16, which needs CUDA; judged in fp32 on {device.type}"))
+        name = "fp32"
+    return Precision(name, device)
 
 
 @contextlib.contextmanager

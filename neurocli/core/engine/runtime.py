@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.utils.deterministic
 
-from neurocli.core.errors import ExitCode, MissingDependencyError
+from neurocli.core.errors import ExitCode, MissingDependencyError, NeuroError
 from neurocli.core.names import lookup
 
 _DETERMINISM: Any = torch.utils.deterministic  # a class in a module's place, unknown to checkers
@@ -88,7 +88,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
 def seed_everything(seed: int) -> None:
     """Seed python, numpy and torch (all devices) with `seed`, >= 0."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # numpy takes 32 bits
     torch.manual_seed(seed)
 
 
@@ -128,6 +128,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
     saved = state.get("device")
     if saved is not None:
         module = torch.get_device_module(saved["type"])
+        # A run may go on without the GPU it had; its result is then near, not equal.
         if module.is_available():
             module.set_rng_state(saved["state"].cpu())
 
@@ -139,6 +140,31 @@ def to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):
         return {key: to_device(item, device) for key, item in value.items()}
     return value
+
+
+@contextlib.contextmanager
+def memory_named(work: str) -> Iterator[None]:
+    """Turn a lack of memory inside the context into an error that says what to do.
+
+    Args:
+        work: What was being done, such as "step 12".
+
+    Raises:
+        NeuroError: Memory ran out, on the device or on the CPU.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU torch has no type of its own for it, only a text.
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
+            "allocate memory" not in str(error)
+        ):
+            raise
+        raise NeuroError(
+            f"memory ran out in {work}",
+            hint="lower --batch-size (with --accumulate the result stays the same), or take "
+            "--precision bf16",
+        ) from error
 
 
 class StopSignal:

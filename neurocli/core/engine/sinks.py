@@ -7,12 +7,13 @@ hold no clock (`seconds` of the last one excepted), no host and no path.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,10 @@ class TensorBoardSink:
 
     def __call__(self, event: Event) -> None:
         """Write the scalars of a step or a judgement."""
+        with _write_named(self._folder):
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             self._open(event.start_step)
         elif isinstance(event, StepDone) and event.step % self._every == 0:
@@ -236,10 +241,15 @@ def _as_csv(rows: list[Any]) -> str:
 
 
 def _append(path: Path, text: str) -> None:
+    # Unbuffered append: one write per call, so lines of a killed run are whole or absent.
+    with _write_named(path), path.open("ab", buffering=0) as handle:
+        handle.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextlib.contextmanager
+def _write_named(path: Path) -> Iterator[None]:
     try:
-        # Unbuffered append: one write per call, so lines of a killed run are whole or absent.
-        with path.open("ab", buffering=0) as handle:
-            handle.write(text.encode("utf-8", "surrogateescape"))
+        yield
     except OSError as error:
         raise NeuroError(
             f"cannot write: {error.strerror or error}",

@@ -127,7 +127,7 @@ class RunState:
         train = config.train
         self.task, self.config, self.device, self.plan = task, config, device, plan
         self.model = model.to(device)
-        if train.freeze:
+        if train.freeze:  # before whatever asks which parameters are trained
             freeze_backbone(model)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.precision = Precision(train.precision, device)
@@ -155,6 +155,7 @@ class RunState:
                 where="--resume",
                 hint="resume from last.pth, or start a new run from it with --init-from",
             )
+        # Weights first: the average takes its own from the model, then puts the trained ones back.
         load_weights(self.model, resume["state_dict"], label="--resume")
         if self.ema is not None:
             self.ema.load_state_dict(resume["ema"])
@@ -163,6 +164,7 @@ class RunState:
         self.task.load_state_dict(resume["task_state"])
         self.progress = Progress(**resume["progress"])
         self.best = Best(**resume["best"])
+        # Last: whatever was drawn while setting up is forgotten.
         restore_rng(resume["rng"])
 
     def set_training(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from neurocli.core.engine.runtime import to_device
+from neurocli.core.engine.runtime import memory_named, to_device
 from neurocli.core.engine.state import RunState
 from neurocli.core.engine.task import Batch
 from neurocli.core.errors import NeuroError
@@ -50,7 +50,15 @@ def take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> 
 
     Returns:
         Scalars to log; with `skipped` when loss or gradient were not finite and nothing changed.
+
+    Raises:
+        NeuroError: Memory ran out.
     """
+    with memory_named(f"step {state.progress.step + 1}"):
+        return _take_step(state, group, sizes)
+
+
+def _take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> StepResult:
     lr = state.config.train.lr * state.schedule.set_rates(state.optimizer, state.progress.step)
     state.optimizer.zero_grad(set_to_none=True)
     losses: list[torch.Tensor] = []
@@ -60,6 +68,7 @@ def take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> 
         share = size / sum(sizes)
         with state.precision.autocast():
             output = state.task.train_step(state.model, to_device(batch, state.device))
+        # One batch per step is the common case, and a product less in its graph.
         loss = output.loss if share == 1.0 else output.loss * share
         state.precision.backward(loss)
         losses.append(loss.detach())
@@ -83,6 +92,8 @@ def _apply(state: RunState, losses: list[torch.Tensor]) -> tuple[float, float]:
         state.precision.step(state.optimizer)
         if state.ema is not None:
             state.ema.update()
+    else:
+        state.precision.skip()
     return loss_value, norm_value
 
 

@@ -1,15 +1,16 @@
-"""Read a `.pth` without trusting it: shape first, checksum second, content last.
+"""Read and write a `.pth` without trusting it: shape first, checksums second, content last.
 
 Torch checks nothing of what it reads: nearly every flipped bit loads as a wrong weight. The zip
-container has a CRC per member, which torch ignores and we read; files of our own end with a
-SHA-256 of everything before it, in the zip's comment. Objects other than tensors and plain values
-are never built (`weights_only=True`), and no message tells how to switch that off.
+container has a CRC per member, which torch writes and ignores, and which we read. Files of our own
+also end with a SHA-256 of all that is not member data (headers, padding, directory), as the zip's
+comment, so that no bit of them can change unnoticed; hashing the data as well would double the
+time of a save. Objects other than tensors and plain values are never built (`weights_only=True`),
+and no message tells how to switch that off.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import stat
@@ -27,6 +28,8 @@ _SEAL = b"neuro-sha256:"
 _END = b"PK\x05\x06"  # the zip's end record; its last two bytes count the comment
 _N_END = 22
 _N_SEAL = len(_SEAL) + 64
+_N_HEAD = 30  # of a member, before its name
+_N_BUFFER = 1 << 20
 _RESTORE = "restore it from a copy, or take last.prev.pth beside it"
 _CONVERT = "save its state_dict again with a torch of today, or export it to .safetensors"
 _KINDS = (
@@ -37,31 +40,64 @@ _KINDS = (
 )
 
 
-def serialise(value: Any) -> memoryview:
-    """Return the sealed bytes of a torch file; the same value gives the same bytes.
+def write_torch_file(path: Path, value: Any) -> None:
+    """Write a sealed torch file; the same value gives the same bytes.
 
     Args:
+        path: The target, under a temporary name.
         value: Tensors and plain values, nested in dict, list and tuple.
+
+    Raises:
+        OSError: The disk refuses. Through a Python file, torch lets the cause pass; writing to a
+            path by itself, it reports a full disk as a bug of its own.
     """
-    buffer = io.BytesIO()
-    torch.save(_canonical(value), buffer)
-    seal(buffer)
-    return buffer.getbuffer()
+    with path.open("w+b", buffering=_N_BUFFER) as handle:
+        torch.save(_canonical(value), handle)
+        seal(handle)
 
 
-def seal(buffer: io.BytesIO) -> None:
-    """Append to a torch file the SHA-256 of its bytes, as the comment of the zip it is.
+def seal(handle: BinaryIO) -> None:
+    """Append the checksum to a torch file, as the comment of the zip it is.
 
     Every zip reader passes over a comment, so `torch.load` still opens the file.
 
     Args:
-        buffer: What `torch.save` wrote; its comment is still empty.
+        handle: What `torch.save` wrote, open for reading and writing; its comment is empty.
     """
-    buffer.seek(-2, os.SEEK_END)
-    buffer.write(_N_SEAL.to_bytes(2, "little"))
-    with buffer.getbuffer() as content:
-        digest = hashlib.sha256(content).hexdigest()
-    buffer.write(_SEAL + digest.encode())
+    with zipfile.ZipFile(handle) as archive:
+        gaps = _gaps(handle, archive)
+    # The digest covers the comment's length, so it is set first.
+    end = handle.seek(-2, os.SEEK_END) + 2
+    handle.write(_N_SEAL.to_bytes(2, "little"))
+    digest = _digest(handle, [*gaps[:-1], (gaps[-1][0], end)])
+    handle.seek(end)
+    handle.write(_SEAL + digest)
+
+
+def _gaps(handle: BinaryIO, archive: zipfile.ZipFile) -> list[tuple[int, int]]:
+    """Return where bytes are that belong to no member's data, as (first, after last)."""
+    gaps, position = [], 0
+    for member in sorted(archive.infolist(), key=lambda item: item.header_offset):
+        handle.seek(member.header_offset)
+        head = handle.read(_N_HEAD)
+        n_names = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        first = member.header_offset + _N_HEAD + n_names
+        # A damaged size could otherwise hide headers, or the directory, among the data.
+        if member.header_offset < position:
+            raise zipfile.BadZipFile(f"'{member.filename}' overlaps another member")
+        gaps.append((position, first))
+        position = first + member.compress_size
+    if position > archive.start_dir:
+        raise zipfile.BadZipFile("a member overlaps the directory")
+    return [*gaps, (position, handle.seek(0, os.SEEK_END))]
+
+
+def _digest(handle: BinaryIO, gaps: list[tuple[int, int]]) -> bytes:
+    digest = hashlib.sha256()
+    for first, last in gaps:
+        handle.seek(first)
+        digest.update(handle.read(last - first))
+    return digest.hexdigest().encode()
 
 
 def _canonical(value: Any) -> Any:
@@ -82,6 +118,7 @@ def open_regular(path: Path) -> BinaryIO:
         InputError: It is missing, a folder, a pipe, empty or unreadable.
     """
     try:
+        # Before opening: a pipe would wait for a writer for ever.
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise InputError(path, "is a folder, not a file", "give the .pth file inside it")
@@ -141,30 +178,17 @@ def _check_bytes(path: Path, handle: BinaryIO) -> None:
     size = handle.seek(0, os.SEEK_END)
     handle.seek(max(0, size - _N_END - _N_SEAL))
     tail = handle.read()
-    if tail.startswith(_END) and tail[_N_END:].startswith(_SEAL):
-        _check_seal(path, handle, size)
-    elif tail[-_N_END:].startswith(_END) and tail.endswith(b"\0\0"):
-        _check_members(path, handle, size)
-    else:
+    is_sealed = tail.startswith(_END) and tail[_N_END:].startswith(_SEAL)
+    if not is_sealed and not (tail[-_N_END:].startswith(_END) and tail.endswith(b"\0\0")):
         raise InputError(path, "is cut short or damaged at its end", _RESTORE)
-
-
-def _check_seal(path: Path, handle: BinaryIO, size: int) -> None:
-    digest, left = hashlib.sha256(), size - _N_SEAL
-    handle.seek(0)
-    while left > 0 and (block := handle.read(min(left, 1 << 20))):
-        digest.update(block)
-        left -= len(block)
-    if handle.read() != _SEAL + digest.hexdigest().encode():
-        raise InputError(path, "is damaged: its content does not match its SHA-256", _RESTORE)
-
-
-def _check_members(path: Path, handle: BinaryIO, size: int) -> None:
     try:
         with zipfile.ZipFile(handle) as archive:
-            members = archive.infolist()
-            _check_directory(path, members, size)
+            _check_directory(path, archive.infolist(), size)
             damaged = archive.testzip()
+            if is_sealed and damaged is None:
+                *gaps, (first, _) = _gaps(handle, archive)
+                if _digest(handle, [*gaps, (first, size - _N_SEAL)]) != tail[-64:]:
+                    damaged = "the container"
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, LookupError) as error:
         raise InputError(path, f"is damaged: {error}", _RESTORE) from error
     except (NotImplementedError, RuntimeError) as error:

@@ -57,8 +57,8 @@ class Trainer:
         extra: Mapping[str, Any],
     ) -> None:
         check_plain({**extra, "task_state": task.state_dict()}, where="checkpoint")
-        self._data, self._config, self._run_dir = data, config, run_dir
-        self._tell, self._stop, self._extra = listener, stop, extra
+        self._config, self._run_dir, self._extra = config, run_dir, extra
+        self._tell, self._stop = listener, stop
         self._samples = _training_part(data)
         self._judged = data.parts.get("val")
         self._metric = task.primary_metric if self._judged is not None else _TRAIN_LOSS
@@ -96,6 +96,7 @@ class Trainer:
         )
         self._tell(started)
         if resume is None:
+            # The best of an abandoned run must not pass for this one's.
             for name in (LAST, PREVIOUS, BEST):
                 self.path(name).unlink(missing_ok=True)
             self.save(LAST)
@@ -107,7 +108,7 @@ class Trainer:
     def reason_to_end(self) -> Reason | None:
         """Return why the run is over, or None; a function of the saved state alone."""
         progress, patience = self.state.progress, self._config.train.early_stop
-        if progress.batch > 0:
+        if progress.batch > 0:  # stopped inside an epoch, or before its judgement
             return None
         if progress.step >= self.state.plan.n_steps:
             return "completed"
@@ -132,6 +133,7 @@ class Trainer:
                 last = min(progress.batch + plan.accumulate, plan.n_batches)
                 sizes = [batches.size(number) for number in range(progress.batch, last)]
                 result = take_step(state, itertools.islice(stream, len(sizes)), sizes)
+                # A skipped step counts too: position and schedule stay functions of each other.
                 progress.batch = last
                 progress.step += 1
                 if result.is_finite:
@@ -157,6 +159,7 @@ class Trainer:
             value = float(metrics[self._metric.name])
             if self._metric.is_better(value, state.best.value):
                 state.best = replace(state.best, value=value, epoch=epoch)
+                # Before last.pth: killed between the two, a resumed run judges and writes it again.
                 self.save(BEST)
         progress.close_epoch()
         self.save(LAST)

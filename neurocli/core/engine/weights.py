@@ -70,6 +70,7 @@ def load_weights(
             hint="build the model with the configuration the weights were trained with",
         )
     _check_values(fitting, own, label)
+    # Names were compared above, with a message of one line.
     model.load_state_dict(fitting, strict=False)
     return LoadReport(tuple(fitting), tuple(missing), tuple(unexpected), tuple(misshapen))
 
@@ -123,6 +124,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if isinstance(content, dict) and content.get("schema") == SCHEMA:
         head = {key: value for key, value in content.items() if key not in _STATE}
         return _tensors(path, content.get("state_dict")), head
+    # Lightning and most others keep the weights one level down.
     while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     return _unwrapped(_tensors(path, content)), {}
@@ -150,6 +152,7 @@ def _tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
 
 
 def _unwrapped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    # Two names that become one belong to different things; then none is touched.
     renamed = {_strip(name): value for name, value in weights.items()}
     return renamed if len(renamed) == len(weights) else weights
 
@@ -163,6 +166,7 @@ def _strip(name: str) -> str:
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
 
+    # Checked here: the claim decides how much a reader allocates.
     with open_regular(path) as handle:
         n_header = int.from_bytes(handle.read(8), "little")
     if n_header > min(_MAX_HEADER, path.stat().st_size):
@@ -206,5 +210,6 @@ def export_safetensors(
     """
     from safetensors.torch import save
 
+    # The format refuses tensors that share memory.
     weights = {n: v.detach().cpu().contiguous().clone() for n, v in state_dict.items()}
     return durable_write(path, save(weights, {**meta, _DIGEST: weights_sha256(weights)}))

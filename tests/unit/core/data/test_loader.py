@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from neurocli.core.data.loader import Batches, epoch_order
 from neurocli.core.errors import InputError, UsageError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from runner_work import records, run, tree, write_items
 
-from neurocli.core.data.workers import reason_text
+from neurocli.core.data.workers import Task, perform, reason_text
 from neurocli.core.errors import InputError, NeuroError
 
 HERE = Path(__file__).parent
@@ -33,6 +34,36 @@ def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
     items = write_items(tmp_path / "in", {**TEXTS, "c": f"die-once {tmp_path / 'mark'}"})
     result = run(items, tmp_path / "out", jobs=2)
     assert (result.done, result.failed) == (4, 0)
+
+
+@pytest.mark.parametrize("word", ["refuse", "memory", "bug"])
+def test_a_failed_item_frees_its_space_at_once(tmp_path: Path, word: str) -> None:
+    (item,) = write_items(tmp_path / "in", {"a": word})
+    task = Task(item, "runner_work:copy", tmp_path, {}, "1", None)
+    with contextlib.suppress(ZeroDivisionError):
+        assert perform(task).status == "failed"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_pool_that_breaks_between_items_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    calls = []
+    submit = ProcessPoolExecutor.submit
+
+    def flaky(pool: ProcessPoolExecutor, *args: object) -> object:
+        calls.append(args)
+        if len(calls) == 2:  # the first call of all asks whether workers start
+            raise BrokenProcessPool("an idle worker was killed")
+        return submit(pool, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", flaky)
+    result = run(write_items(tmp_path / "in", TEXTS), tmp_path / "out", jobs=2)
+    assert (result.done, result.failed) == (4, 0)
+    assert len(calls) > 5
 
 
 def test_a_bug_in_a_worker_reaches_the_caller(tmp_path: Path) -> None:
