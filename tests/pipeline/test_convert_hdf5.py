@@ -11,10 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from run_files import bold, write_nifti
+
 from neurocli import convert_hdf5, preprocess
 from neurocli.core.errors import NeuroError
 from neurocli.systems.fmri.store import find_stores, open_store
-from run_files import bold, write_nifti
 
 
 @pytest.mark.real
@@ -78,28 +79,33 @@ def test_same_bytes_for_any_number_of_jobs(tmp_path: Path) -> None:
     assert described["built_in_data"] is True
 
 
+def kill_at_rename(step: int, src: Path, out: Path) -> None:
+    """Convert in a child that is killed before its n-th file takes its final name."""
+    child = os.fork()
+    if child == 0:
+        count = 0
+        original = os.replace
+
+        def replace(*args: object, **kwargs: object) -> None:
+            nonlocal count
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            original(*args, **kwargs)  # type: ignore[arg-type]
+
+        os.replace = replace  # type: ignore[assignment]
+        convert_hdf5(src, out=out)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 def test_a_kill_leaves_no_file_that_looks_finished(tmp_path: Path) -> None:
     preprocess("dummy", out=tmp_path / "out", options={"n_subjects": 4, "n_frames": 6})
     whole = tmp_path / "whole"
     convert_hdf5(tmp_path / "out", out=whole)
     out = tmp_path / "h5"
     for step in (1, 3, 6, 9, 12, 15):
-        child = os.fork()
-        if child == 0:
-            count = 0
-            original = os.replace
-
-            def replace(*args: object, **kwargs: object) -> None:
-                nonlocal count
-                count += 1
-                if count == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                original(*args, **kwargs)  # type: ignore[arg-type]
-
-            os.replace = replace  # type: ignore[assignment]
-            convert_hdf5(tmp_path / "out", out=out)
-            os._exit(0)
-        os.waitpid(child, 0)
+        kill_at_rename(step, tmp_path / "out", out)
         for path in out.glob("*.h5"):
             assert path.read_bytes() == (whole / path.name).read_bytes()
     assert convert_hdf5(tmp_path / "out", out=out).failed == 0

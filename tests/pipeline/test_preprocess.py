@@ -17,12 +17,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from run_files import ball, bold, cut_gzip, flip_voxel, write_nifti
+
 from neurocli import preprocess
 from neurocli.core.data.items import PrepareResult
 from neurocli.core.errors import ConfigError, NeuroError, UsageError
 from neurocli.core.paths import folder_lock
 from neurocli.systems.fmri.store import find_stores, open_store
-from run_files import ball, bold, cut_gzip, flip_voxel, write_nifti
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -143,7 +144,7 @@ def test_real_masks_on_the_same_grid_are_used(real: Path, tmp_path: Path) -> Non
 @pytest.mark.real
 def test_real_single_volumes_are_refused(real: Path, tmp_path: Path) -> None:
     source = real / "fmri" / "ds005" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
-    with pytest.raises(NeuroError, match="3D .40x64x64. where a 4D series is needed"):
+    with pytest.raises(NeuroError, match=r"3D .40x64x64. where a 4D series is needed"):
         preprocess("nifti", source, out=tmp_path / "out")
 
 
@@ -229,7 +230,7 @@ def test_a_changed_mask_makes_everything_stale(tmp_path: Path) -> None:
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "volume.nii.gz", bold()[..., 0])
-    with pytest.raises(NeuroError, match="the only input failed: volume.nii.gz: 3D"):
+    with pytest.raises(NeuroError, match=r"the only input failed: volume\.nii\.gz: 3D"):
         preprocess("nifti", path, out=tmp_path / "out")
     assert records(tmp_path / "out")["volume"]["status"] == "failed"
 
@@ -246,6 +247,20 @@ def test_options_are_checked_before_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         preprocess("nifti", path, out=tmp_path / "out", options={"spase": "native"})
     assert not (tmp_path / "out").exists()
+
+
+def test_strange_names_become_safe_files(tmp_path: Path) -> None:
+    source = write_nifti(tmp_path / "in" / "plain.nii.gz", bold((6, 7, 8), 3))
+    strange = [b"\xff\xfe", b"new\nline", b"-dash", b"%s $x_{", "\u4e2d".encode(), b"[red]", b"a b"]
+    for name in strange:
+        shutil.copy(source, os.fsencode(tmp_path / "in") + b"/" + name + b".nii.gz")
+    result = preprocess("nifti", tmp_path / "in", out=tmp_path / "out")
+    assert (result.done, result.failed) == (8, 0)
+    assert [subject for subject, _, _ in find_stores(tmp_path / "out")] == sorted(
+        ["plain", *(os.fsdecode(name) for name in strange)]
+    )
+    for path in (tmp_path / "out").iterdir():
+        assert set(path.name) <= set("%-._") | set(map(chr, range(48, 123))), path.name
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -279,8 +294,10 @@ def test_the_second_of_two_processes_stops(tmp_path: Path) -> None:
 _CALLS = ("fsync", "replace", "rename", "mkdir", "write", "unlink", "rmdir")
 
 
-def killed_at(step: int, work: Callable[[], object]) -> bool:
+def killed_at(step: int, work: Callable[[], object], lock: Path) -> bool:
     """Do some work in a child that is killed before its n-th call that changes the disk.
+
+    Calls count from the moment on when the folder is locked; the lock has tests of its own.
 
     Returns:
         Whether the work came to its end before that.
@@ -292,7 +309,7 @@ def killed_at(step: int, work: Callable[[], object]) -> bool:
         def counted(original: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **kwargs: Any) -> Any:
                 nonlocal count
-                count += 1
+                count += count > 0 or (lock.exists() and lock.stat().st_size > 0)
                 if count == step:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return original(*args, **kwargs)
@@ -322,12 +339,15 @@ def test_killed_anywhere_the_same_command_ends_the_same(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for step in range(1, 200):
         shutil.rmtree(out, ignore_errors=True)
-        ended = killed_at(step, lambda: work(out))
+        ended = killed_at(step, lambda: work(out), out / ".lock")
         # Whatever stands under a final name is whole.
         for path in out.glob("run?/bold.h5"):
             with open_store(path) as store:
                 store.read_packed(slice(None))
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == wanted[f"{path.parent.name}/bold.h5"]
+            assert (
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                == wanted[f"{path.parent.name}/bold.h5"]
+            )
         work(out)
         assert tree(out) == wanted, f"killed before call {step}"
         if ended:
@@ -335,12 +355,38 @@ def test_killed_anywhere_the_same_command_ends_the_same(tmp_path: Path) -> None:
     assert 20 < step < 199
 
 
+def test_killed_while_replacing_stale_items(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    before, after = (bold((8, 9, 10), 3, seed=seed) for seed in (1, 2))
+
+    def work(out: Path) -> PrepareResult:
+        return preprocess("nifti", source, out=out)
+
+    write_nifti(source / "run.nii.gz", before)
+    work(tmp_path / "old")
+    write_nifti(source / "run.nii.gz", after)
+    work(tmp_path / "new")
+    wanted = tree(tmp_path / "new")
+    out = tmp_path / "out"
+    for step in range(1, 100):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(tmp_path / "old", out)
+        ended = killed_at(step, lambda: work(out), out / ".lock")
+        work(out)
+        assert tree(out) == wanted, f"killed before call {step}"
+        if ended:
+            break
+    assert 10 < step < 99
+
+
 def test_killed_at_random_with_workers(tmp_path: Path, root: Path) -> None:
     source = tmp_path / "in"
     for index in range(6):
         write_nifti(source / f"run{index}.nii.gz", bold(seed=index))
     whole, out = tmp_path / "whole", tmp_path / "out"
-    command = "import neurocli,sys; neurocli.preprocess('nifti', sys.argv[1], out=sys.argv[2], jobs=2)"
+    command = (
+        "import neurocli,sys; neurocli.preprocess('nifti', sys.argv[1], out=sys.argv[2], jobs=2)"
+    )
     for n_lines in (1, 2, 4):
         process = subprocess.Popen(
             [sys.executable, "-c", command, str(source), str(out)],

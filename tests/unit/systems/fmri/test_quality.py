@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from neurocli.core.data.statistics import voxel_stats
 from neurocli.systems.fmri.quality import quality, spike_frames
 
@@ -10,7 +11,8 @@ from neurocli.systems.fmri.quality import quality, spike_frames
 def judge(values: np.ndarray, mask: np.ndarray | None = None) -> dict[str, object]:
     values = values.astype(np.float32)
     mean, std = voxel_stats(values)
-    return quality(values, mean, std, np.ones((values.shape[1], 1, 1), bool) if mask is None else mask)
+    whole = np.ones((values.shape[1], 1, 1), bool)
+    return quality(values, mean, std, whole if mask is None else mask)
 
 
 def test_tsnr_is_the_median_over_changing_voxels() -> None:

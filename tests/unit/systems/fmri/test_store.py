@@ -10,6 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from run_files import AFFINE, ball, write_foreign
+
 from neurocli.core.data.frames import write_frames, write_stats
 from neurocli.core.data.statistics import GlobalStats, global_stats, voxel_stats
 from neurocli.core.errors import InputError, MissingDependencyError, NeuroError, UsageError
@@ -24,7 +26,6 @@ from neurocli.systems.fmri.store import (
 from neurocli.systems.fmri.store_base import VoxelMoments, survey_volumes
 from neurocli.systems.fmri.store_frames import FrameStore
 from neurocli.systems.fmri.store_hdf5 import DenseStore, ForeignStore, PackedStore
-from run_files import AFFINE, ball, write_foreign
 
 SHAPE = (7, 6, 5)
 N = 9
@@ -35,7 +36,9 @@ VALUES = RANDOM.integers(1, 2000, (N, int(MASK.sum()))).astype(np.float32)
 DENSE = np.zeros((*SHAPE, N), dtype=np.float32)
 DENSE[MASK] = VALUES.T
 STATS = global_stats(lambda: [VALUES])
-INFO = RunInfo("sub-7_run-1", "sub-7", (*SHAPE, N), 0.72, AFFINE, "none", "file", "native", "f" * 64)
+INFO = RunInfo(
+    "sub-7_run-1", "sub-7", (*SHAPE, N), 0.72, AFFINE, "none", "file", "native", "f" * 64
+)
 
 
 def write(path: Path, layout: str = "packed", dtype: str = "float16", **more: Any) -> Path:
@@ -226,7 +229,9 @@ def test_stored_statistics_of_older_files_win(tmp_path: Path) -> None:
     ("outside", "scaling", "background"),
     [(0.0, "znorm_zeroback", 0.0), (-4.0, "znorm_minback", -4.0)],
 )
-def test_older_scaled_files(tmp_path: Path, outside: float, scaling: str, background: float) -> None:
+def test_older_scaled_files(
+    tmp_path: Path, outside: float, scaling: str, background: float
+) -> None:
     values = RANDOM.normal(0, 1, (*SHAPE, N)).clip(-3.9, 5)
     values[~MASK] = outside
     path = write_foreign(tmp_path / "x.h5", values.astype(np.float32))
@@ -345,7 +350,7 @@ def test_cut_files_are_refused(tmp_path: Path, share: float) -> None:
 def test_other_hdf5_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["weights"] = [1.0]
-    with pytest.raises(InputError, match="holds no run .found: weights"):
+    with pytest.raises(InputError, match=r"holds no run .found: weights"):
         open_store(tmp_path / "x.h5")
     (tmp_path / "y.h5").write_text("hello")
     with pytest.raises(InputError, match=r"y\.h5"):

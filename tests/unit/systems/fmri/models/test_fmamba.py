@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from neurocli.core.errors import NeuroError, NotBuiltYetError, UsageError
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.heads import HEADS, FMambaWithHead, MlpHead, build_head

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+
 from neurocli.core.errors import NeuroError
 from neurocli.systems.fmri.models.forecast import (
     ForecastSums,

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+
 from neurocli.core.errors import UsageError
 from neurocli.systems.fmri.models.patches import (
     brain_tokens,

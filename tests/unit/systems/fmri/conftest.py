@@ -1,6 +1,0 @@
-"""Make the small cohort on disk importable."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
