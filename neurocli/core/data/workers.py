@@ -99,18 +99,31 @@ def run_tasks(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
 def _until_broken(waiting: deque[Task], suspects: list[Task], jobs: int) -> Iterator[Outcome]:
     running: dict[Future[Outcome], Task] = {}
     with _pool(jobs) as pool:
-        while (waiting or running) and not suspects:
-            while waiting and len(running) < jobs:
-                try:
-                    running[pool.submit(perform, waiting[0])] = waiting[0]
-                except BrokenProcessPool:
-                    break
-                waiting.popleft()
+        is_broken = False
+        while (waiting or running) and not is_broken:
+            is_broken = not _hand_out(pool, waiting, running, jobs)
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             yield from _collect(ended, running, suspects)
-        # The pool is broken here, so every call still out ends at once.
+            is_broken = is_broken or bool(suspects)
+        # Where the pool is broken, every call still out ends at once.
         ended, _ = wait(running)
         yield from _collect(ended, running, suspects)
+
+
+def _hand_out(
+    pool: ProcessPoolExecutor,
+    waiting: deque[Task],
+    running: dict[Future[Outcome], Task],
+    jobs: int,
+) -> bool:
+    """Give each idle worker a task; return False when the pool takes no more."""
+    while waiting and len(running) < jobs:
+        try:
+            running[pool.submit(perform, waiting[0])] = waiting[0]
+        except BrokenProcessPool:
+            return False
+        waiting.popleft()
+    return True
 
 
 def _collect(

@@ -138,7 +138,10 @@ def _runs(dataset: _Dataset, failures: list[tuple[str, str]], notes: list[str]) 
             elif file.is_preprocessed_bold:
                 derived[file.run_key].append(file)
             elif file.is_raw_bold and home == dataset.root:
-                raw[file.run_key] = file
+                if file.run_key in raw:
+                    first = raw[file.run_key].path.name
+                    notes.append(f"{first} and {file.path.name} are one run; the first was taken")
+                raw.setdefault(file.run_key, file)
     chosen = [
         _preferred(derived[key]) if key in derived else raw[key] for key in {**raw, **derived}
     ]
@@ -239,7 +242,7 @@ def _phenotypes(
     if absent:
         notes.append(f"{len(absent)} people have no row in {PEOPLE_FILE}, such as {absent[0]}")
     unused = len(set(table) - people)
-    if unused:
+    if unused and dataset.people is None:
         notes.append(f"{unused} of {len(table)} people in {PEOPLE_FILE} have no run here")
     return {person: row for person, row in table.items() if person in people}
 

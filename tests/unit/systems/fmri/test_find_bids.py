@@ -98,6 +98,17 @@ def test_images_of_other_derivatives_are_not_raw_runs(tmp_path: Path) -> None:
     assert names(find(tmp_path / "derivatives" / "cleaned")) == ["sub-02"]
 
 
+def test_one_run_in_two_files_is_taken_once(tmp_path: Path) -> None:
+    touch(tmp_path, bold("01"), "sub-01/func/sub-01_task-rest_bold.nii")
+    found = find(tmp_path)
+    assert names(found) == ["sub-01"]
+    assert found.items[0].sources[0].name == "sub-01_task-rest_bold.nii"
+    assert found.notes == [
+        "sub-01_task-rest_bold.nii and sub-01_task-rest_bold.nii.gz are one run; "
+        "the first was taken"
+    ]
+
+
 def test_old_names_of_fmriprep(tmp_path: Path) -> None:
     prep = f"{PREP}/sub-01/func/sub-01_task-x_run-01_bold_space-MNI152NLin2009cAsym"
     touch(tmp_path, bold("01", "task-x_run-01"))
