@@ -20,6 +20,7 @@ from neurocli.core.errors import NeuroError, UsageError
 
 LOCK_NAME = ".lock"
 _TEMPORARY = ".part-"
+_LOCK_TRIES = 3
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -92,7 +93,7 @@ def clear_leftovers(folder: Path) -> int:
     count = 0
     for path in folder.rglob(f"*{_TEMPORARY}*"):
         owner = path.name.rpartition(_TEMPORARY)[2]
-        if owner.isdigit() and not _is_alive(int(owner)):
+        if owner.isdigit() and not _is_alive(int(owner)) and not path.is_dir():
             path.unlink(missing_ok=True)
             count += 1
     return count
@@ -165,22 +166,55 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 def _take_lock(path: Path) -> None:
     mine = f"{socket.gethostname()} {os.getpid()}"
-    for _ in range(2):
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            holder = path.read_text(encoding="utf-8", errors="replace").strip()
-            host, _, pid = holder.partition(" ")
-            stale = host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid))
-            if not stale:
+    # Linked in place with its content, so that a kill never leaves a lock that names nobody.
+    draft = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    draft.write_text(mine, encoding="utf-8")
+    try:
+        for _ in range(_LOCK_TRIES):
+            if _link(draft, path):
+                return
+            holder = _holder(path)
+            if holder is not None and not _is_stale(holder):
                 raise UsageError(
-                    f"another process is writing here ({holder or 'unknown'})",
+                    f"another process is writing here ({holder})",
                     where=str(path.parent),
                     hint=f"wait for it or choose another --out; if it is gone, delete {path}",
-                ) from None
-            path.unlink(missing_ok=True)
-        else:
-            os.write(handle, mine.encode())
-            os.close(handle)
-            return
+                )
+            if holder is not None:
+                _bury(path, holder)
+    finally:
+        draft.unlink(missing_ok=True)
     raise UsageError("the output folder is being taken by another process", where=str(path.parent))
+
+
+def _link(draft: Path, path: Path) -> bool:
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _holder(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _is_stale(holder: str) -> bool:
+    host, _, pid = holder.partition(" ")
+    return host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid))
+
+
+def _bury(path: Path, holder: str) -> None:
+    # Two processes may see the same stale lock: the rename lets one of them win, and what was
+    # renamed is looked at again, for it may be the winner's fresh lock.
+    grave = path.with_name(f"{path.name}.stale{_TEMPORARY}{os.getpid()}")
+    try:
+        path.rename(grave)
+    except FileNotFoundError:
+        return
+    if _holder(grave) != holder:
+        _link(grave, path)
+    grave.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from neurocli.core import catalog
 from neurocli.core.errors import NeuroError, NotBuiltYetError, UsageError
 from neurocli.core.names import lookup, matching, nearest

@@ -6,6 +6,7 @@ import concurrent.futures
 import multiprocessing
 
 import pytest
+
 from neurocli.core.errors import (
     ConfigError,
     ExitCode,

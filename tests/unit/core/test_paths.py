@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.paths import (
     clear_leftovers,
@@ -81,6 +83,29 @@ def test_lock_names_its_holder_and_dead_ones_lose_it(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").exists()
     with folder_lock(tmp_path):
         pass
+
+
+def test_many_processes_one_holder(tmp_path: Path) -> None:
+    # All start beside a stale lock; one at a time may hold it, and none may lose an update.
+    (tmp_path / ".lock").write_text(f"{socket.gethostname()} 999999999")
+    counter = tmp_path / "count"
+    counter.write_text("0")
+    script = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from neurocli.core.errors import UsageError\n"
+        "from neurocli.core.paths import folder_lock\n"
+        "folder = Path(sys.argv[1])\n"
+        "for _ in range(20):\n    while True:\n        try:\n"
+        "            with folder_lock(folder):\n"
+        "                n = int((folder / 'count').read_text())\n"
+        "                time.sleep(0.0005)\n"
+        "                (folder / 'count').write_text(str(n + 1))\n"
+        "            break\n        except UsageError:\n            time.sleep(0.001)\n"
+    )
+    crowd = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait(60) for process in crowd] == [0] * 4
+    assert counter.read_text() == "80"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["count"]
 
 
 def test_sha256_of_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from neurocli.core.config.flags import TRAIN_KEYS, flag_layer
 from neurocli.core.config.load import config_from_plain, load_config, resolve_config
 from neurocli.core.config.run import RunConfig

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from neurocli.core.config.nodes import leaves, parse_value, parse_yaml, read_yaml, to_plain
 from neurocli.core.errors import ConfigError, InputError
 
