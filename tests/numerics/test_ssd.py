@@ -216,7 +216,7 @@ def test_state_restarts_where_the_segment_changes(name: str, chunk_size: int) ->
 
 def test_packed_sequences_equal_separate_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     # Expected: our own scan of each piece; blocks are made tiny, so borders meet block borders.
-    monkeypatch.setattr(ssd, "_CPU_BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(ssd, "CPU_BLOCK_ELEMENTS", 1)
     call = random_call(batch=1, length=40)
     del call["initial_states"]
     pieces = [11, 5, 1, 23]
@@ -239,7 +239,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, chunk_size: int)
     seq_idx = torch.tensor([[0] * 9 + [1] * 14, [0] * 20 + [2] * 3])
     results = []
     for limit in (1, 1 << 20):
-        monkeypatch.setattr(ssd, "_CPU_BLOCK_ELEMENTS", limit)
+        monkeypatch.setattr(ssd, "CPU_BLOCK_ELEMENTS", limit)
         call = random_call()
         floats = [value.requires_grad_() for value in call.values() if isinstance(value, Tensor)]
         y, states = both(call | {"seq_idx": seq_idx}, chunk_size)
@@ -266,7 +266,7 @@ def test_a_scan_may_be_continued() -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_gradcheck(monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
     # Expected: finite differences, in every float input, over several blocks.
-    monkeypatch.setattr(ssd, "_CPU_BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(ssd, "CPU_BLOCK_ELEMENTS", 1)
     call = random_call(batch=1, length=7, heads=2, headdim=2, groups=1, state=2)
     names = [name for name, value in call.items() if isinstance(value, Tensor)]
     options: dict[str, Any] = {"dt_softplus": True}

@@ -123,7 +123,7 @@ def _split(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _split_csv(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(_MAX_FIELD)
+    usual = csv.field_size_limit(_MAX_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -134,6 +134,9 @@ def _split_csv(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, lis
         raise InputError(
             f"{path}:{line}", f"cannot be read: {error}", "close every quote that is opened"
         ) from error
+    finally:
+        # The limit belongs to the process; other readers of CSV keep theirs.
+        csv.field_size_limit(usual)
 
 
 def _is_blank_separated(lines: list[str]) -> bool:

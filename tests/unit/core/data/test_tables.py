@@ -5,6 +5,7 @@ Expected cells are the text as written; counts of the real tables are those of t
 
 from __future__ import annotations
 
+import csv
 import sys
 
 import numpy as np
@@ -253,3 +254,11 @@ def test_any_text_survives_writing_and_reading(tmp_path_factory, ids, cells):
         assert table.ids == ids
         expected = [None if cell in MISSING else cell for cell in cells[: len(ids)]]
         assert table.columns["note"] == expected
+
+
+def test_the_limit_of_other_csv_readers_stays(tmp_path: Path) -> None:
+    usual = csv.field_size_limit()
+    path = tmp_path / "t.csv"
+    path.write_text("id,x\na,1\n")
+    read_table(path)
+    assert csv.field_size_limit() == usual
