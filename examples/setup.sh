@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Make a virtual environment with neuro in it, or reuse the one that is there.
-# Usage: source examples/setup.sh [EXTRAS]      EXTRAS such as "dev" or "fast,tensorboard"
+# Usage: source examples/setup.sh
 # NEURO_VENV chooses another folder than .venv, PYTHON the interpreter (3.11 or newer),
-# NEURO_TORCH the version of torch.
+# NEURO_TORCH the version of torch, NEURO_EXTRAS what else to install, such as "fast,tensorboard".
 set -euo pipefail
 NEURO_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 NEURO_VENV="${NEURO_VENV:-$NEURO_ROOT/.venv}"
-neuro_extras="${1:-}"
+neuro_extras="${NEURO_EXTRAS:-}"
 # One file per state of pyproject.toml lists the extras that were installed from it.
 neuro_stamp="$NEURO_VENV/.neuro-$(cksum <"$NEURO_ROOT/pyproject.toml" | cut -d' ' -f1)"
 if ! [ -e "$neuro_stamp" ] || { [ -n "$neuro_extras" ] && ! grep -qx "$neuro_extras" "$neuro_stamp"; }; then

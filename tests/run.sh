@@ -2,7 +2,9 @@
 # Set up everything the tests need and run them. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source examples/setup.sh dev,fast
+export NEURO_EXTRAS=dev,fast
+source examples/setup.sh
+unset NEURO_EXTRAS
 ruff check .
 ruff format --check .
 mypy
