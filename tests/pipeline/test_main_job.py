@@ -209,6 +209,11 @@ def test_a_dry_run_writes_nothing(cohort: Path, tmp_path: Path) -> None:
     result = neurocli.train("fmamba", data=cohort, set=SMALL, out=tmp_path / "r", dry_run=True)
     assert result.plan is not None
     assert result.plan["n_parameters"] > 0
+    # Two clips of eight frames for each of the eight people of the training part (12 x 0.7).
+    steps, samples = result.plan["cost"]["steps"], result.plan["parts"]["train"]["samples"]
+    assert steps == 10 * -(-samples // 4)
+    one = neurocli.count_flops("fmamba", set=SMALL, input_shape=result.plan["info"]["img_size"])
+    assert result.plan["cost"]["flops_at_most"] == 10 * samples * one.flops_train_step
     assert not (tmp_path / "r").exists()
 
 

@@ -23,6 +23,7 @@ from neurocli.core.engine.loop import FitResult, fit
 from neurocli.core.engine.parallel import check_parallel
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.sinks import open_sinks
+from neurocli.core.engine.state import plan_run
 from neurocli.core.engine.task import RunData, Task
 from neurocli.core.engine.weights import read_weights
 from neurocli.core.errors import NotBuiltYetError, UsageError
@@ -316,6 +317,7 @@ def _planned(
     plan = {
         "would_write": str(run_dir),
         "n_parameters": count_parameters(model),
+        "cost": _guess_cost(config, data),
         **{key: value for key, value in run_folder.data_record(data).items() if key != "schema"},
         "config": config.model_dump(mode="json"),
     }
@@ -332,6 +334,25 @@ def _planned(
         notes=notes,
         plan=plan,
     )
+
+
+def _guess_cost(config: RunConfig, data: RunData) -> dict[str, Any]:
+    """Return steps and operations; dropped background makes a run cheaper than this."""
+    batch, accumulate = config.data.batch_size, config.train.accumulate
+    n_samples = len(data.parts["train"]) if "train" in data.parts else 0
+    plan = plan_run(config.train, -(-n_samples // batch))
+    room, _ = find_model(config.model.name)
+    if room.cost is None:
+        return {"steps": plan.n_steps}
+    one = resolve(room.cost)(config, data.info)
+    n_seen = min(plan.n_steps * batch * accumulate, n_samples * config.train.epochs)
+    if config.train.steps is not None:
+        n_seen = plan.n_steps * min(batch * accumulate, n_samples)
+    return {
+        "steps": plan.n_steps,
+        "tokens_per_sample_at_most": one["tokens"],
+        "flops_at_most": n_seen * one["flops_train_step"],
+    }
 
 
 def count_parameters(model: nn.Module) -> int:
