@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from neurocli.core.cost.command import count_flops, profile
     from neurocli.core.data.preprocess import convert_hdf5, preprocess
     from neurocli.core.engine.evaluate import evaluate
+    from neurocli.core.engine.outcome import RunResult
     from neurocli.core.engine.rebuild import load_model
-    from neurocli.core.engine.train import RunResult, train
+    from neurocli.core.engine.train import train
     from neurocli.core.later import align_genes
     from neurocli.core.listing import list_models
     from neurocli.core.report.command import make_report
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "RunResult": "neurocli.core.engine.train",
+    "RunResult": "neurocli.core.engine.outcome",
     "align_genes": "neurocli.core.later",
     "convert_hdf5": "neurocli.core.data.preprocess",
     "count_flops": "neurocli.core.cost.command",

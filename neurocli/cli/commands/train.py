@@ -15,7 +15,7 @@ from neurocli.cli.progress import clock_text, progress
 from neurocli.cli.views import command_line, facts, plan_view
 
 if TYPE_CHECKING:
-    from neurocli.core.engine.train import RunResult
+    from neurocli.core.engine.outcome import RunResult
 
 _GOAL, _DATA, _FIT, _RUN = "What is learned", "Data", "Optimisation", RUN_PANEL
 

@@ -7,7 +7,6 @@ builders, and `Task` owns the maths.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -19,11 +18,11 @@ from neurocli.core.config.load import Resolved, resolve_config
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine import run_folder
 from neurocli.core.engine.checkpoint import load_latest
-from neurocli.core.engine.loop import FitResult, fit
+from neurocli.core.engine.loop import fit
+from neurocli.core.engine.outcome import RunResult, planned, result_from, run_record
 from neurocli.core.engine.parallel import check_parallel
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.sinks import open_sinks
-from neurocli.core.engine.state import plan_run
 from neurocli.core.engine.task import RunData, Task
 from neurocli.core.engine.weights import read_weights
 from neurocli.core.errors import NotBuiltYetError, UsageError
@@ -64,37 +63,6 @@ class TrainOptions(TypedDict, total=False):
     listener: Listener
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """Hold the outcome of one training run.
-
-    Args:
-        run: Run folder.
-        checkpoint: The best checkpoint.
-        model: Model name.
-        best: metric, value, epoch and part.
-        epochs: Epochs begun.
-        steps: Optimiser steps done.
-        seconds: Wall time of this call.
-        built_in_data: Whether the built-in cohort stood in for the user's data.
-        left_out: (name, reason) of what was found and could not be used.
-        notes: Sentences the user should read.
-        plan: What would be done, when nothing was done.
-    """
-
-    run: Path
-    checkpoint: Path
-    model: str
-    best: Mapping[str, Any]
-    epochs: int
-    steps: int
-    seconds: float
-    built_in_data: bool
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    plan: Mapping[str, Any] | None = None
-
-
 def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     """Train a model.
 
@@ -132,12 +100,12 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     notes += [*data.notes, *_start_from(config, task, model, data)]
     run_dir = run_dir or run_folder.new_run_dir(card.name, data.objective)
     if options.get("dry_run"):
-        return _planned(run_dir, resolved, data, model, notes)
+        return planned(run_dir, config, data, model, notes)
     with folder_lock(run_dir):
         again = run_folder.claim(run_dir, config, force=bool(options.get("force")))
         if again and (done := run_folder.read_result(run_dir)) is not None:
             note = "this run had already ended; nothing was done (--force trains it again)"
-            return _from_record(run_dir, done, data, [*notes, note])
+            return result_from(run_dir, done, data, [*notes, note])
         resume = _resume_state(run_dir, data, listener) if again else None
         if resume is None:
             run_folder.write_head(run_dir, resolved, data)
@@ -152,9 +120,9 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
             resume=resume,
             extra=_checkpoint_head(config, data),
         )
-        record = _record(run_dir, config, data, model, result)
+        record = run_record(run_dir, config, data, model, result)
         run_folder.write_result(run_dir, record, data)
-    return _from_record(run_dir, record, data, notes)
+    return result_from(run_dir, record, data, notes)
 
 
 def _resolve(
@@ -267,94 +235,3 @@ def _checkpoint_head(config: RunConfig, data: RunData) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "built_in_data": data.built_in_data,
     }
-
-
-def _record(
-    run_dir: Path, config: RunConfig, data: RunData, model: nn.Module, result: FitResult
-) -> dict[str, Any]:
-    return {
-        "schema": "neuro/train/1",
-        "run": str(run_dir),
-        "checkpoint": str(result.best_path),
-        "model": config.model.name,
-        "objective": data.objective,
-        "best": {
-            "metric": result.best_metric,
-            "value": result.best_value,
-            "epoch": result.best_epoch,
-            "part": result.best_part,
-        },
-        "epochs": result.epochs,
-        "steps": result.steps,
-        "seconds": result.seconds,
-        "reason": result.reason,
-        "n_parameters": count_parameters(model),
-        "built_in_data": data.built_in_data,
-    }
-
-
-def _from_record(
-    run_dir: Path, record: Mapping[str, Any], data: RunData, notes: list[str]
-) -> RunResult:
-    return RunResult(
-        run=run_dir,
-        checkpoint=run_dir / "checkpoints" / Path(record["checkpoint"]).name,
-        model=record["model"],
-        best=record["best"],
-        epochs=record["epochs"],
-        steps=record["steps"],
-        seconds=record["seconds"],
-        built_in_data=data.built_in_data,
-        left_out=data.left_out,
-        notes=notes,
-    )
-
-
-def _planned(
-    run_dir: Path, resolved: Resolved, data: RunData, model: nn.Module, notes: list[str]
-) -> RunResult:
-    config = resolved.config
-    plan = {
-        "would_write": str(run_dir),
-        "n_parameters": count_parameters(model),
-        "cost": _guess_cost(config, data),
-        **{key: value for key, value in run_folder.data_record(data).items() if key != "schema"},
-        "config": config.model_dump(mode="json"),
-    }
-    return RunResult(
-        run=run_dir,
-        checkpoint=run_dir / "checkpoints" / "best.pth",
-        model=config.model.name,
-        best={"metric": None, "value": None, "epoch": None, "part": None},
-        epochs=0,
-        steps=0,
-        seconds=0.0,
-        built_in_data=data.built_in_data,
-        left_out=data.left_out,
-        notes=notes,
-        plan=plan,
-    )
-
-
-def _guess_cost(config: RunConfig, data: RunData) -> dict[str, Any]:
-    """Return steps and operations; dropped background makes a run cheaper than this."""
-    batch, accumulate = config.data.batch_size, config.train.accumulate
-    n_samples = len(data.parts["train"]) if "train" in data.parts else 0
-    plan = plan_run(config.train, -(-n_samples // batch))
-    room, _ = find_model(config.model.name)
-    if room.cost is None:
-        return {"steps": plan.n_steps}
-    one = resolve(room.cost)(config, data.info)
-    n_seen = min(plan.n_steps * batch * accumulate, n_samples * config.train.epochs)
-    if config.train.steps is not None:
-        n_seen = plan.n_steps * min(batch * accumulate, n_samples)
-    return {
-        "steps": plan.n_steps,
-        "tokens_per_sample_at_most": one["tokens"],
-        "flops_at_most": n_seen * one["flops_train_step"],
-    }
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return how many numbers a model learns."""
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
