@@ -8,7 +8,10 @@ mkdir -p "$out"
 
 neuro preprocess "${@:-dummy}" -o "$out/prepared"
 neuro convert-hdf5 "$out/prepared" -o "$out/h5"
-neuro split "$out/h5" -o "$out/split.json" --seed 1
+# The built-in cohort has twins and siblings, who must not be on both sides of a split.
+columns=()
+[ $# -gt 0 ] || columns=(--stratify sex --group family)
+neuro split "$out/h5" -o "$out/split.json" --seed 1 "${columns[@]}"
 
 # -q prints just the checkpoint, so commands chain.
 checkpoint="$(neuro train fmamba --pretrain ar -p fmri/tiny \
