@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -117,3 +118,15 @@ def test_no_other_command_stands_in_the_readme(root: Path) -> None:
     ]
     assert len(others) == 2  # the two that run above
     assert SETUP in (root / ".ci" / "run").read_text()
+
+
+def test_every_benchmark_prints_one_object(root: Path, tmp_path: Path) -> None:
+    for path in sorted((root / "tests" / "bench").glob("*.py")):
+        done = run(
+            f"'{sys.executable}' '{path}' --json --runs 1", tmp_path, environment(root, tmp_path)
+        )
+        result = json.loads(done.stdout)
+        assert set(result) == {"bench", "ratios", "figures"}
+        assert result["bench"] == path.stem
+        assert all(value > 0 for value in result["ratios"].values())
+        assert f"tests/bench/{path.name}" in (root / "README.md").read_text(encoding="utf-8")
