@@ -16,7 +16,7 @@ from neurocli.core.catalog import find_model, find_task
 from neurocli.core.cohort.assign import Assignment, assign_parts
 from neurocli.core.config.run import RunConfig
 from neurocli.core.data.documents import read_json
-from neurocli.core.data.geometry import padding_to_multiple
+from neurocli.core.data.geometry import padding_to_multiple, voxel_size_mm
 from neurocli.core.data.windows import window_starts
 from neurocli.core.engine.task import Part, RunData, SampleSet
 from neurocli.core.errors import InputError, NeuroError, UsageError
@@ -38,6 +38,7 @@ class _Found:
     starts: list[list[int]] = field(default_factory=list)
     shapes: list[Triple] = field(default_factory=list)
     scalings: set[str] = field(default_factory=set)
+    spacings_mm: set[tuple[float, ...]] = field(default_factory=set)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     digest: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -93,7 +94,7 @@ def open_data(
         fingerprint=hashlib.sha256("\n".join(sorted(found.digest)).encode()).hexdigest(),
         built_in_data=built_in,
         left_out=found.left_out,
-        notes=_notes(built_in, found, plan, assigned),
+        notes=_notes(built_in, found, plan, assigned) + _other_spacing(found, like),
     )
 
 
@@ -137,6 +138,8 @@ def _scan(folder: Path, data: FmriDataBlock) -> _Found:
             found.starts.append(starts)
             found.shapes.append(cast(Triple, tuple(store.shape[:3])))
             found.scalings.add(store.scaling)
+            spacing = voxel_size_mm(store.affine)
+            found.spacings_mm.add(tuple(round(size, 2) for size in spacing))
             found.digest.append(f"{subject} {store.shape} {path.stat().st_size}")
         store.close()
     if not found.runs:
@@ -271,12 +274,25 @@ def _info(
         "img_size": [*plan.grid, plan.length],
         "scaling": plan.scaling if plan.scaling != "none" else plan.stored_scaling,
         "n_runs": len(found.runs),
+        "spacings_mm": [list(spacing) for spacing in sorted(found.spacings_mm)],
     }
     if targets is not None:
         info["target"] = task.target
         info["classes"] = list(targets.classes)
         info["n_outputs"] = len(targets.classes) or 1
     return info
+
+
+def _other_spacing(found: _Found, like: Mapping[str, Any] | None) -> list[str]:
+    known = {tuple(spacing) for spacing in (like or {}).get("spacings_mm", ())}
+    strange = sorted(found.spacings_mm - known) if known else []
+    if not strange:
+        return []
+    texts = ["x".join(f"{size:g}" for size in spacing) for spacing in (*strange, *sorted(known))]
+    return [
+        f"voxels of {', '.join(texts[: len(strange)])} mm are judged by a model of "
+        f"{', '.join(texts[len(strange) :])} mm voxels; resample them to compare"
+    ]
 
 
 def _notes(built_in: bool, found: _Found, plan: ClipPlan, assigned: Assignment) -> list[str]:
@@ -287,5 +303,10 @@ def _notes(built_in: bool, found: _Found, plan: ClipPlan, assigned: Assignment) 
         notes.append(
             f"runs have {len(set(found.shapes))} different grids; all are padded to "
             f"{'x'.join(map(str, plan.grid))}"
+        )
+    if len(found.spacings_mm) > 1:
+        notes.append(
+            f"runs have {len(found.spacings_mm)} different voxel sizes and are not resampled; "
+            "prepare them with --space mni2mm to compare places"
         )
     return notes + assigned.notes

@@ -79,8 +79,7 @@ def find_stores(folder: Path) -> list[tuple[str, str, Path]]:
         (subject, participant, path), sorted by subject.
 
     Raises:
-        InputError: The path is missing, nothing is found, a listed file is gone, or two runs have
-            one name.
+        InputError: The path is missing, nothing is found, or two runs have one name.
     """
     if not folder.exists():
         raise InputError(folder, "does not exist", "give a folder that `neuro preprocess` wrote")
@@ -111,11 +110,8 @@ def _listed(folder: Path, manifest: Path) -> list[tuple[str, str, Path]]:
     found = []
     for subject, record in Manifest(manifest).records().items():
         if record.get("status") == "done":
+            # A missing file is met when it is opened, where it costs one run and not the rest.
             path = _main_file(folder, record)
-            if not path.exists():
-                raise InputError(
-                    path, "is listed in the manifest and missing", "run the same command again"
-                )
             found.append((subject, str(record.get("participant") or subject), path))
     return found
 

@@ -89,6 +89,12 @@ def test_short_and_broken_runs_are_listed(tmp_path: Path) -> None:
     assert "broken" in reasons
     assert len(all_samples(data)) == 9
     (folder / "broken.h5").unlink()
+    gone = '{"subject": "gone", "status": "done", "files": ["gone.h5"], "error": null}'
+    here = gone.replace("gone", "s00")
+    (folder / "manifest.jsonl").write_text(f"{gone}\n{here}\n")
+    data = open_data(config(folder))
+    assert [name for name, _ in data.left_out] == ["gone"]
+    (folder / "manifest.jsonl").unlink()
     with pytest.raises(InputError, match="shorter than one clip"):
         open_data(config(folder, "data.sequence_length=50"))
 
@@ -168,6 +174,18 @@ def test_a_checkpoint_decides_grid_and_classes(tmp_path: Path) -> None:
         open_data(settings, split=split, like={**like, "classes": ["M", "X"]})
     with pytest.raises(UsageError, match="the model takes 4"):
         open_data(settings, split=split, like={**like, "img_size": [4, 4, 4, 4]})
+
+
+def test_other_voxel_sizes_are_told(tmp_path: Path) -> None:
+    folder = write_cohort(tmp_path, 3)
+    data = open_data(config(folder))
+    assert data.info["spacings_mm"] == [[3.0, 3.0, 3.0]]
+    split = {"train": [], "val": [], "test": ["s00"]}
+    same = open_data(config(folder), split=split, like=data.info)
+    assert not any("voxels of" in note for note in same.notes)
+    like = {**data.info, "spacings_mm": [[2.0, 2.0, 2.0]]}
+    other = open_data(config(folder), split=split, like=like)
+    assert any("voxels of 3x3x3 mm are judged" in note for note in other.notes)
 
 
 def test_built_in_data_stays_marked(tmp_path: Path) -> None:
