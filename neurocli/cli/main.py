@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    # A stream that the caller closed is None; what would go there goes nowhere.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     args = dashed(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -43,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_sink(guess_flags(args))
     with warnings.catch_warnings(), _stoppable() as signals:
         warnings.showwarning = _show_warning
-        code = _run(args, signals)
+        try:
+            code = _run(args, signals)
+        except OSError as error:  # not even the error could be written
+            _give_up_stdout(error)
+            return ExitCode.FAILED
     return code if _flush() else ExitCode.FAILED
 
 
@@ -181,8 +189,14 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 def _flush() -> bool:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader left; Python would complain once more when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _give_up_stdout(error)
         return False
     return True
+
+
+def _give_up_stdout(error: OSError) -> None:
+    if not isinstance(error, BrokenPipeError):  # a reader that left is no error
+        print(f"error: cannot write the result: {error.strerror or error}", file=sys.stderr)
+    # Python would complain once more when it closes the stream.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -68,9 +68,11 @@ def wants_color(stream: IO[str], choice: bool | None = None) -> bool:
     return is_live(stream)
 
 
-def is_live(stream: IO[str]) -> bool:
-    """Return whether a stream is a terminal that can redraw its lines."""
-    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+def is_live(stream: IO[str] | None) -> bool:
+    """Return whether a stream is a terminal that can redraw its lines; a closed one is None."""
+    if stream is None or not stream.isatty():
+        return False
+    return os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def console(stream: IO[str], choice: bool | None = None) -> Console:

@@ -265,3 +265,18 @@ def test_logs_by_verbosity(neuro: Any, pretend: Any, flags: list[str], told: lis
     pretend("list_models", fake)
     neuro("presets", "list")  # another command before leaves no second handler
     assert neuro("models", "list", *flags).err.splitlines() == told
+
+
+def test_an_unknown_setting_of_preprocess_is_usage(neuro: Any, tmp_path: Path) -> None:
+    answer = neuro("preprocess", "dummy", "-o", str(tmp_path / "o"), "-s", "foo=1")
+    assert answer.code == 2
+    assert "foo" in answer.err
+
+
+@pytest.mark.parametrize(("where", "code"), [(">&-", 0), (">/dev/full", 1), (">/dev/full -q", 1)])
+def test_a_stdout_that_takes_nothing(where: str, code: int) -> None:
+    script = f"'{sys.executable}' -m neurocli presets list --json {where}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 4

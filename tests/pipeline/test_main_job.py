@@ -90,7 +90,7 @@ def test_a_head_from_pretraining_to_a_report(
     assert {"accuracy", "balanced_accuracy", "auroc"} <= set(result.metrics)
     assert "majority" in result.baselines
     assert result.out == run.run / "evaluations" / "test"
-    page = neurocli.make_report(pretrained.run, run.run, out=tmp_path / "report.html")
+    page = neurocli.make_report([pretrained.run, run.run], out=tmp_path / "report.html")
     text = page.out.read_text()
     assert "fmamba_mlp" in text
     assert "majority" in text

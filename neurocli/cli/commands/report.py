@@ -41,7 +41,7 @@ def report(
     """
     from neurocli import make_report
 
-    result = make_report(*runs, out=out, force=force, dry_run=dry_run)
+    result = make_report(runs, out, force=force, dry_run=dry_run)
     output = sink()
     for note in result.notes:
         output.note(note)

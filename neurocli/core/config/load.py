@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from neurocli.core.catalog import ModelCard, RoomCard, find_model, models, resolve
+from neurocli.core.catalog import ModelCard, RoomCard, find_model, models, resolve, rooms
 from neurocli.core.config.nodes import Leaf, Plain, leaves, parse_value, read_yaml
-from neurocli.core.config.presets import preset_tree
+from neurocli.core.config.presets import find_preset, preset_tree
 from neurocli.core.config.run import RunConfig
 from neurocli.core.errors import ConfigError, UsageError
 from neurocli.core.names import choices_text, nearest
@@ -47,17 +47,26 @@ def load_config(
 ) -> RunConfig:
     """Return the checked configuration of a preset, a file and `KEY=VALUE` settings.
 
+    When nothing names a model, it is the first of the preset's room, or of the first room.
+
     Args:
         preset: Preset name, `<room>/<name>`.
         config: YAML file.
-        set: Settings such as `train.lr=3e-4`, later ones win.
+        set: Settings such as `train.lr=3e-4`, later ones win; one text is one setting.
         model: Model name; wins over `model.name` in the preset or the file.
 
     Raises:
         ConfigError: Something is wrong; all findings at once.
         UsageError: An unknown preset or model.
     """
-    return resolve_config(model=model, preset=preset, config=config, settings=set).config
+    settings = (set,) if isinstance(set, str) else set
+    first: Layer = {"model.name": Leaf(_first_model(preset), "default")}
+    return check_layers([first, *_layers(model, preset, config, settings, None)]).config
+
+
+def _first_model(preset: str | None) -> str:
+    room = find_preset(preset).room if preset is not None else next(iter(rooms()))
+    return rooms()[room].models[0].name
 
 
 def resolve_config(
@@ -81,6 +90,16 @@ def resolve_config(
         ConfigError: Something is wrong; all findings at once.
         UsageError: An unknown preset or model.
     """
+    return check_layers(_layers(model, preset, config, settings, flags))
+
+
+def _layers(
+    model: str | None,
+    preset: str | None,
+    config: str | Path | None,
+    settings: Sequence[str],
+    flags: Mapping[str, tuple[str, Plain]] | None,
+) -> list[Layer]:
     layers: list[Layer] = []
     if preset is not None:
         layers.append(dict(leaves(preset_tree(preset))))
@@ -90,7 +109,7 @@ def resolve_config(
     layers.append({key: Leaf(value, flag) for key, (flag, value) in (flags or {}).items()})
     if model is not None:
         layers.append({"model.name": Leaf(model, "MODEL")})
-    return check_layers(layers)
+    return layers
 
 
 def config_from_plain(values: Mapping[str, Any], label: str) -> RunConfig:
@@ -257,7 +276,8 @@ def _origin(dotted: str, merged: Layer) -> str | None:
 def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
     for part in path:
         field = kind.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
+        kind_of_field = field.annotation if field is not None else None
+        if not (isinstance(kind_of_field, type) and issubclass(kind_of_field, BaseModel)):
             return []
-        kind = field.annotation
+        kind = kind_of_field
     return list(kind.model_fields)

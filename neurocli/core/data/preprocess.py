@@ -21,6 +21,9 @@ from neurocli.core.data.runner import prepare
 from neurocli.core.errors import ConfigError, NeuroError, UsageError
 from neurocli.core.events import Listener, ignore
 
+# What the shell calls an option, where that is not its name.
+_FLAGS = {"tr_s": "--tr", "nonfinite": "--set", "n_subjects": "--set", "n_frames": "--set"}
+
 
 def preprocess(
     dataset: str,
@@ -31,6 +34,7 @@ def preprocess(
     dry_run: bool = False,
     listener: Listener = ignore,
     options: Mapping[str, Any] | None = None,
+    **named: Any,
 ) -> PrepareResult:
     """Turn raw files into a standard dataset folder.
 
@@ -43,6 +47,7 @@ def preprocess(
         dry_run: Only find and plan.
         listener: Hears notes and progress.
         options: Keys of the row's options block, such as `space` or `mask`.
+        **named: The same keys by name, over `options`.
 
     Returns:
         Counts, and (name, reason) of what failed.
@@ -55,7 +60,7 @@ def preprocess(
     _, card = find_dataset(dataset)
     if card.needs_source and not sources:
         raise UsageError(f"{dataset} needs SRC", hint=card.summary)
-    checked = _options(card, options or {})
+    checked = _options(card, {**(options or {}), **named})
     return prepare(
         card,
         [Path(source) for source in sources],
@@ -99,7 +104,7 @@ def _options(card: DatasetCard, values: Mapping[str, Any]) -> Block:
     try:
         return block.model_validate(dict(values))
     except ValidationError as error:
-        given = {key: Leaf(value, f"--{key.replace('_', '-')}") for key, value in values.items()}
+        given = {key: Leaf(value, _FLAGS.get(key, f"--{key}")) for key, value in values.items()}
         raise ConfigError(
             problem_lines(block, error, given), hint="see `neuro preprocess --help`"
         ) from None

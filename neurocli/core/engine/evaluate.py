@@ -180,7 +180,8 @@ def _choose(data: RunData, asked: str | None) -> tuple[list[SampleSet], str, lis
             return [samples], part, []
     raise NeuroError(
         f"nobody of the {part} part is in this data",
-        hint=f"parts with data: {', '.join(data.parts)}; or use --part all",
+        hint=f"parts with data: {', '.join([p for p in PARTS if p in data.parts] or ['none'])}; "
+        "or use --part all",
     )
 
 

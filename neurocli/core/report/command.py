@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,11 @@ class ReportResult:
 
 
 def make_report(
-    *runs: str | Path, out: str | Path, force: bool = False, dry_run: bool = False
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> ReportResult:
     """Write one self-contained HTML page about runs.
 
@@ -42,7 +46,7 @@ def make_report(
     the same run folders.
 
     Args:
-        *runs: Run folders, or folders that hold run folders.
+        runs: Run folders, or folders that hold run folders.
         out: The page, `*.html`; a page made before is replaced.
         force: Replace `out` even when it is no page of this function.
         dry_run: Read everything and write nothing.
@@ -55,6 +59,7 @@ def make_report(
         InputError: A folder is missing or holds no run.
         NeuroError: The page cannot be written.
     """
+    runs = [runs] if isinstance(runs, (str, Path)) else list(runs)
     if not runs:
         raise UsageError("no run folder was named", hint="neuro report RUN... -o report.html")
     target = Path(out)

@@ -229,17 +229,25 @@ def _plan(
             hint="use auto, none or voxel-z, or prepare them with --scaling none",
         )
     wanted = data.img_size if like is None else cast(Triple, tuple(like["img_size"][:3]))
-    grid = _grid(cast(FMambaConfig, config.model), wanted, found.shapes)
+    patch = cast(FMambaConfig, config.model).patch_size[:3]
+    grid = _grid(patch, wanted, found.shapes, trained=like is not None)
     return ClipPlan(grid, data.sequence_length, data.stride_within, scaling, stored)
 
 
-def _grid(model: FMambaConfig, wanted: Triple | None, shapes: Sequence[Triple]) -> Triple:
+def _grid(
+    patch: Triple, wanted: Triple | None, shapes: Sequence[Triple], *, trained: bool
+) -> Triple:
     largest = tuple(max(shape[axis] for shape in shapes) for axis in range(3))
     if wanted is None:
-        padding = padding_to_multiple(largest, model.patch_size[:3])
+        padding = padding_to_multiple(largest, patch)
         height, width, depth = (size + more for size, more in zip(largest, padding, strict=True))
         return height, width, depth
     for axis, have, want in zip("HWD", largest, wanted, strict=True):
+        if have > want and trained:
+            raise NeuroError(
+                f"runs have {have} voxels along {axis}, the checkpoint's model takes {want}",
+                hint="prepare these runs on the grid and voxel size it was trained on",
+            )
         if have > want:
             raise UsageError(
                 f"runs have {have} voxels along {axis}, the model takes {want}",

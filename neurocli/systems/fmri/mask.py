@@ -51,12 +51,15 @@ def mask_sources(wanted: str) -> tuple[Path, ...]:
         wanted: auto, none or a path.
 
     Raises:
-        UsageError: It is neither a word nor a file.
+        UsageError: It is neither a word nor a file name.
+        InputError: The file is missing.
     """
     if wanted in ("auto", "none"):
         return ()
     path = Path(wanted)
     if not path.is_file():
+        if path.suffix or len(path.parts) > 1:
+            raise InputError(path, "there is no such mask", "give --mask auto, none or a file")
         raise UsageError(
             f"the mask '{wanted}' is no file", where="--mask", hint="give auto, none or a file"
         )

@@ -79,9 +79,16 @@ def test_wrong_names() -> None:
     with pytest.raises(NotBuiltYetError, match="not in this version"):
         load_config(model="gene_pair")
     with pytest.raises(ConfigError, match=r"model\.name: missing"):
-        load_config()
+        resolve_config()
     with pytest.raises(UsageError, match="no setting"):
         load_config(model="fmamba", set=["train.lr"])
+
+
+def test_a_preset_alone_is_a_configuration() -> None:
+    config = load_config("fmri/tiny", set="train.lr=1e-2")
+    assert config.model.name == "fmamba"
+    assert config.train.lr == 0.01
+    assert load_config().model.name == "fmamba"
 
 
 def test_round_trip_through_plain_values() -> None:

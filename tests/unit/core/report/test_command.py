@@ -73,7 +73,7 @@ def test_a_folder_is_no_page(write_run: WriteRun, tmp_path: Path) -> None:
 def test_no_run_and_a_wrong_folder_are_refused_and_write_nothing(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     with pytest.raises(UsageError, match="no run folder"):
-        make_report(out=out)
+        make_report([], out=out)
     with pytest.raises(InputError, match="no such run folder"):
         make_report(tmp_path / "gone", out=out)
     assert not out.exists()

@@ -172,7 +172,7 @@ def test_a_checkpoint_decides_grid_and_classes(tmp_path: Path) -> None:
     assert {s["target"] for s in all_samples(data)} == {0.0, 1.0}
     with pytest.raises(NeuroError, match="sex holds F"):
         open_data(settings, split=split, like={**like, "classes": ["M", "X"]})
-    with pytest.raises(UsageError, match="the model takes 4"):
+    with pytest.raises(NeuroError, match="model takes 4"):
         open_data(settings, split=split, like={**like, "img_size": [4, 4, 4, 4]})
 
 

@@ -92,8 +92,10 @@ def test_the_mask_counts_as_a_source(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii", SMALL)
     mask = write_nifti(tmp_path / "m.nii", ball((6, 6, 6)).astype(np.uint8))
     assert find(path, mask=str(mask)).items[0].sources == (path, mask)
-    with pytest.raises(UsageError, match="--mask"):
+    with pytest.raises(InputError, match=r"nothere\.nii: there is no such mask"):
         find(path, mask="nothere.nii")
+    with pytest.raises(UsageError, match="--mask"):
+        find(path, mask="atuo")
 
 
 def test_frame_folders(tmp_path: Path) -> None:

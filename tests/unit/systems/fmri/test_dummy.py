@@ -61,12 +61,13 @@ def test_the_cache_is_where_the_environment_says(
 
 
 def test_processes_that_start_together_agree(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    # A fork of a process with threads may hang, so each starts afresh.
+    context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=built_in_cohort, args=(tmp_path, SPEC)) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert len(list(tmp_path.iterdir())) == 1
     assert len(find_stores(built_in_cohort(tmp_path, SPEC))) == 4
