@@ -270,7 +270,10 @@ def test_logs_by_verbosity(neuro: Any, pretend: Any, flags: list[str], told: lis
 def test_an_unknown_setting_of_preprocess_is_usage(neuro: Any, tmp_path: Path) -> None:
     answer = neuro("preprocess", "dummy", "-o", str(tmp_path / "o"), "-s", "foo=1")
     assert answer.code == 2
-    assert "foo" in answer.err
+    assert "--set: foo: unknown key" in answer.err
+    answer = neuro("preprocess", "dummy", "-o", str(tmp_path / "o"), "--tr", "0")
+    assert answer.code == 2
+    assert "--tr: tr_s" in answer.err
 
 
 @pytest.mark.parametrize(("where", "code"), [(">&-", 0), (">/dev/full", 1), (">/dev/full -q", 1)])

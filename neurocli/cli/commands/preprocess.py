@@ -89,6 +89,8 @@ def preprocess(
     chosen = options.given(
         space=space, scaling=scaling, mask=mask, tr_s=tr, frames=frames, seed=seed
     )
+    further = options.parse_settings(settings)
+    origins = {key: "--tr" if key == "tr_s" else f"--{key}" for key in chosen}
     with progress() as listener:
         result = run(
             dataset,
@@ -98,6 +100,7 @@ def preprocess(
             force=force,
             dry_run=dry_run,
             listener=listener,
-            options={**options.parse_settings(settings), **chosen},
+            options={**further, **chosen},
+            origins=dict.fromkeys(further, "--set") | origins,
         )
     return show_prepared("preprocess", result, next_step=("neuro", "convert-hdf5", out, "-o", "h5"))

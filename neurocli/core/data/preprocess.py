@@ -21,9 +21,6 @@ from neurocli.core.data.runner import prepare
 from neurocli.core.errors import ConfigError, NeuroError, UsageError
 from neurocli.core.events import Listener, ignore
 
-# What the shell calls an option, where that is not its name.
-_FLAGS = {"tr_s": "--tr", "nonfinite": "--set", "n_subjects": "--set", "n_frames": "--set"}
-
 
 def preprocess(
     dataset: str,
@@ -34,6 +31,7 @@ def preprocess(
     dry_run: bool = False,
     listener: Listener = ignore,
     options: Mapping[str, Any] | None = None,
+    origins: Mapping[str, str] | None = None,
     **named: Any,
 ) -> PrepareResult:
     """Turn raw files into a standard dataset folder.
@@ -47,6 +45,7 @@ def preprocess(
         dry_run: Only find and plan.
         listener: Hears notes and progress.
         options: Keys of the row's options block, such as `space` or `mask`.
+        origins: Key -> where it was written, for errors; None names the keys alone.
         **named: The same keys by name, over `options`.
 
     Returns:
@@ -60,7 +59,7 @@ def preprocess(
     _, card = find_dataset(dataset)
     if card.needs_source and not sources:
         raise UsageError(f"{dataset} needs SRC", hint=card.summary)
-    checked = _options(card, {**(options or {}), **named})
+    checked = _options(card, {**(options or {}), **named}, origins or {})
     return prepare(
         card,
         [Path(source) for source in sources],
@@ -99,12 +98,12 @@ def convert_hdf5(source: str | Path, *, out: str | Path, **options: Any) -> Prep
     return result
 
 
-def _options(card: DatasetCard, values: Mapping[str, Any]) -> Block:
+def _options(card: DatasetCard, values: Mapping[str, Any], origins: Mapping[str, str]) -> Block:
     block: type[Block] = resolve(card.options)
     try:
         return block.model_validate(dict(values))
     except ValidationError as error:
-        given = {key: Leaf(value, _FLAGS.get(key, f"--{key}")) for key, value in values.items()}
+        given = {key: Leaf(value, origins.get(key, "options")) for key, value in values.items()}
         raise ConfigError(
             problem_lines(block, error, given), hint="see `neuro preprocess --help`"
         ) from None
