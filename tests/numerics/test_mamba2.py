@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurocli.core.nn import mamba2
+from neurocli.core.nn import mamba2, ssd_blocks
 from neurocli.core.nn.mamba2 import Mamba2
-from neurocli.core.nn.ssd import ssd_scan
+from neurocli.core.nn.mamba2_fused import fused_inner
 
 GOLDEN = [
     "mamba2_a_basic_f64",
@@ -250,14 +250,48 @@ def test_bfloat16_autocast_stays_near_float32() -> None:
 def test_the_scan_gets_float32_rates_and_steps_in_a_bfloat16_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The state's dtype follows from A, so a bfloat16 A would lose the decays.
-    seen: dict[str, torch.dtype] = {}
+    # Time constants in bfloat16 would lose the decays.
+    seen: list[torch.dtype] = []
 
-    def spy(x: Tensor, dt: Tensor, A: Tensor, *args: Any, **options: Any) -> Any:
-        y, states = ssd_scan(x, dt, A, *args, **options)
-        seen.update(A=A.dtype, states=states.dtype, y=y.dtype)
-        return y, states
+    def spy(projected: Tensor, weights: Any, *args: Any) -> Tensor:
+        seen.extend(part.dtype for part in weights)
+        return fused_inner(projected, weights, *args)
 
-    monkeypatch.setattr(mamba2, "ssd_scan", spy)
-    Mamba2(32, 8, headdim=16).bfloat16()(torch.randn(1, 9, 32).bfloat16())
-    assert seen == {"A": torch.float32, "states": torch.float32, "y": torch.bfloat16}
+    monkeypatch.setattr(mamba2, "fused_inner", spy)
+    y = Mamba2(32, 8, headdim=16).bfloat16()(torch.randn(1, 9, 32).bfloat16())
+    assert (set(seen), y.dtype) == ({torch.float32}, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("packed", [False, True])
+def test_streaming_equals_the_training_path(dtype: torch.dtype, packed: bool) -> None:
+    # Expected: the pass that keeps what gradients need. 2500 tokens are three blocks, the last
+    # ragged; segments end inside blocks and near their borders.
+    block = small_block().to(dtype)
+    u = torch.randn(2, 2500, 16, dtype=dtype)
+    segments = None
+    if packed:
+        segments = torch.bucketize(torch.arange(2500), torch.tensor([5, 511, 512, 1025, 2400]))
+        segments = segments.expand(2, -1)
+    want = block(u, segments)
+    with torch.no_grad():
+        got = block(u, segments)
+    torch.testing.assert_close(
+        got, want.detach(), rtol=0, atol=1e-12 if dtype.itemsize == 8 else 2e-6
+    )
+
+
+@pytest.mark.parametrize("changed", [{}, {"ngroups": 2}, {"norm_before_gate": True}])
+def test_gradients_over_several_blocks_equal_autograd(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    # Expected: autograd through the slow loop, in float64. Blocks of 64 tokens, 150 tokens.
+    monkeypatch.setattr(ssd_blocks, "BLOCK_TOKENS", 64)
+    block = small_block(**changed)
+    u = torch.randn(1, 150, 16, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(1, 150, 16, dtype=torch.float64)
+    inputs = [u, *block.parameters()]
+    got = torch.autograd.grad(block(u), inputs, grad)
+    want = torch.autograd.grad(slow_block(block, u), inputs, grad)
+    for mine, theirs in zip(got, want, strict=True):
+        assert relative(mine, theirs.numpy()) <= 1e-9

@@ -22,7 +22,10 @@ from torch import Tensor, nn
 from neurocli.core.errors import MissingDependencyError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.nn.causal_conv import causal_conv
+from neurocli.core.nn.mamba2_fused import fused_inner, stream_block
+from neurocli.core.nn.mamba2_parts import Layout, Weights
 from neurocli.core.nn.norms import RMSNorm, RMSNormGated
+from neurocli.core.nn.products import fast_products
 from neurocli.core.nn.shapes import expect_shape
 from neurocli.core.nn.sizes import HEAD_SIZES, head_size
 from neurocli.core.nn.ssd import segment_ids, ssd_scan
@@ -139,11 +142,47 @@ class Mamba2(nn.Module):
             sizes = dict(zip(("batch", "length"), u.shape[:2], strict=True))
             expect_shape("seq_idx", seq_idx, sizes, f"u {tuple(u.shape)}")
             segments = segment_ids(seq_idx)
+        if self._choose_scan(u) is ssd_scan:
+            return self._forward_fused(u, segments)
         z, xBC, dt = self._project(u)
         taps = self.conv1d.weight.squeeze(1)
         xBC = causal_conv(xBC, taps, self.conv1d.bias, segments=segments)
         y, _ = self._scan(F.silu(xBC), dt, seq_idx=segments)
         return cast(Tensor, self.out_proj(self.norm(y, z)))
+
+    def _forward_fused(self, u: Tensor, segments: Tensor | None) -> Tensor:
+        """Mix whole sequences in plain torch, block by block."""
+        layout = Layout(
+            d_inner=self.d_inner,
+            headdim=self.headdim,
+            groups=self.ngroups,
+            state=self.d_state,
+            taps=self.d_conv,
+            norm_group=self.norm.group_size,
+            norm_eps=self.norm.eps,
+            norm_before_gate=self.norm.norm_before_gate,
+            dt_limit=self.dt_limit,
+            chunk_size=self.chunk_size,
+        )
+        weights = self._inner_weights()
+        if not torch.is_grad_enabled():
+            projections = (self.in_proj.weight, self.out_proj.weight)
+            return stream_block(u, projections, weights, layout, segments)
+        with fast_products(u.device):
+            projected = self.in_proj(u)
+            mixed = fused_inner(projected, weights, layout, segments)
+            return cast(Tensor, self.out_proj(mixed))
+
+    def _inner_weights(self) -> Weights:
+        dtype = _widened(self.A_log.dtype)
+        return Weights(
+            taps=self.conv1d.weight.squeeze(1).to(dtype).t().contiguous(),
+            conv_bias=cast(Tensor, self.conv1d.bias).to(dtype),
+            dt_bias=self.dt_bias.to(dtype),
+            A=-self.A_log.to(dtype).exp(),
+            D=self.D.to(dtype).view(self.nheads, -1).expand(-1, self.headdim).flatten(),
+            norm=self.norm.weight.to(dtype),
+        )
 
     def allocate_states(self, batch: int) -> tuple[Tensor, Tensor]:
         """Return zeroed states for `step`.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 HEAD_SIZES = (64, 32, 16, 8)
 """Head sizes P that Mamba-2 blocks of this package take, the first that divides wins."""
-CPU_BLOCK_ELEMENTS = 1 << 18
-"""Elements of one block's decay matrices on a CPU: they stay near its cache."""
-MAX_BLOCK_CHUNKS = 64
-"""Chunks that one block of the scan holds at most."""
+CHUNKS = (64, 32, 16, 8, 4)
+"""Tokens per chunk that the scan takes, the longest whose decays stay in range."""
+BLOCK_TOKENS = 1024
+"""Tokens, over the batch, of one block of the scan on a CPU: its buffers stay near the cache."""
 
 
 def head_size(d_inner: int) -> int | None:
@@ -22,13 +22,31 @@ def head_size(d_inner: int) -> int | None:
     return next((size for size in HEAD_SIZES if d_inner % size == 0), None)
 
 
-def block_chunks(n_heads: int, chunk: int, *, batch: int = 1, elements: int) -> int:
-    """Return how many chunks one block of the scan holds.
+def longest_chunk(length: int, chunk_size: int) -> int:
+    """Return the longest chunk that the scan takes in a block, where no decay is too strong.
 
     Args:
-        n_heads: Heads H.
-        chunk: Tokens per chunk.
-        batch: Sequences worked on together.
-        elements: Elements of decay matrices that one block may hold.
+        length: Tokens of the block; a chunk that none of them fills would only be padding.
+        chunk_size: Upper bound; the shortest of `CHUNKS` is taken where it is shorter still.
+
+    >>> longest_chunk(1024, 256), longest_chunk(5, 256), longest_chunk(1024, 1)
+    (64, 8, 4)
     """
-    return min(max(elements // (batch * n_heads * chunk * chunk), 1), MAX_BLOCK_CHUNKS)
+    enough = next((size for size in reversed(CHUNKS) if size >= length), CHUNKS[0])
+    return next((size for size in CHUNKS if size <= min(enough, chunk_size)), CHUNKS[-1])
+
+
+def block_length(*, batch: int = 1, tokens: int = BLOCK_TOKENS) -> int:
+    """Return the tokens along one sequence that a block of the scan holds.
+
+    Args:
+        batch: Sequences worked on together.
+        tokens: Tokens of a block over the batch.
+
+    Returns:
+        A multiple of every chunk.
+
+    >>> block_length(), block_length(batch=3)
+    (1024, 320)
+    """
+    return max(tokens // batch // CHUNKS[0], 1) * CHUNKS[0]

@@ -4,9 +4,9 @@ Per head: h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T and y_t = h_t C_t + D x_t (
 arXiv 2405.21060). The chunked form turns it into matrix products: inside a chunk a causal,
 decay-weighted attention, between chunks a recurrence over their states. Conventions:
 
-- Chunks are worked on in blocks of bounded size (`ssd_block` has the maths of one). Only one
-  block's decay matrices exist at a time, in training too, where a block is computed again for its
-  backward pass: time and memory are linear in length.
+- Chunks are worked on in blocks of bounded size, forward (`ssd_block`) and backward
+  (`ssd_backward`), in buffers that the blocks share. Training keeps inputs, outputs and one state
+  per block, and computes the rest again: time and memory are linear in length.
 - The state is float32 (float64 for float64 inputs), whatever the inputs or autocast say.
 
 Letters: b batch, L length, H heads, P head size, G groups, N state size, c chunks, q chunk size.
@@ -16,20 +16,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
+from neurocli.core.nn.products import fast_products
 from neurocli.core.nn.shapes import ShapeError, expect_shape
-from neurocli.core.nn.sizes import CPU_BLOCK_ELEMENTS, block_chunks
-from neurocli.core.nn.ssd_block import Carry, Tokens, scan_block
-
-_DEVICE_BLOCK_ELEMENTS = 1 << 25  # a block of decay matrices that fills a GPU
-_RECOMPUTE: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+from neurocli.core.nn.ssd_backward import Gradients
+from neurocli.core.nn.ssd_block import Tokens, Work, choose_chunk, log_decays
+from neurocli.core.nn.ssd_blocks import (
+    blocks_of,
+    inner_state,
+    outer_state,
+    scan_block,
+    scan_block_back,
+)
 
 
 def ssd_scan(  # the published signature, kept whole
@@ -52,7 +56,7 @@ def ssd_scan(  # the published signature, kept whole
     """Scan a sequence with the state-space-dual recurrence of Mamba-2.
 
     The arguments mean what they mean in mamba-ssm's `mamba_chunk_scan_combined`. The result does
-    not depend on `chunk_size` (beyond rounding), which only sets the size of the matrix products.
+    not depend on `chunk_size` (beyond rounding), which only bounds the size of the matrix products.
 
     Args:
         x: Inputs (b,L,H,P), float, L >= 1.
@@ -60,7 +64,8 @@ def ssd_scan(  # the published signature, kept whole
         A: Decay rate per head (H,), negative.
         B: Input maps (b,L,G,N); head h reads group h // (H/G).
         C: Output maps (b,L,G,N).
-        chunk_size: Tokens per chunk, >= 1; 64 is fastest on a CPU.
+        chunk_size: Tokens per chunk at most, >= 1; never more than 64 are taken, and fewer where
+            decays are too strong for one.
         D: Skip weights (H,) or (H,P); None for no skip.
         z: Gate like x; y is multiplied by SiLU(z). None for no gate.
         dt_bias: Bias per head (H,) added to dt.
@@ -89,12 +94,22 @@ def ssd_scan(  # the published signature, kept whole
     dtype = torch.float32
     for tensor in (x, dt, A, B, C):
         dtype = torch.promote_types(dtype, tensor.dtype)
-    with _full_precision(x.device):
+    # Tokens of reduced precision take products of it, too; decays and states never do.
+    product = torch.bfloat16 if x.dtype == torch.bfloat16 else dtype
+    with _full_precision(x.device), fast_products(x.device):
         steps = step_sizes(dt.to(dtype), dt_bias, softplus=dt_softplus, limit=dt_limit)
-        tokens = Tokens(x, steps, B, C, z, None if seq_idx is None else segment_ids(seq_idx))
+        segments = None if seq_idx is None else _with_start(segment_ids(seq_idx))
         if initial_states is None:
             initial_states = x.new_zeros(*_state_shape(x, B), dtype=dtype)
-        y, states = _scan(tokens, A.to(dtype), D, initial_states.to(dtype), chunk_size)
+        wide = (x.to(dtype), steps, A.to(dtype), B.to(dtype), C.to(dtype))
+        y, states = _Scan.apply(  # type: ignore[no-untyped-call]
+            *wide, initial_states.to(dtype), segments, chunk_size, product
+        )
+        if D is not None:
+            y = torch.addcmul(y, wide[0], (D if D.ndim == 2 else D.unsqueeze(-1)).to(dtype))
+        if z is not None:
+            y = y * F.silu(z.to(dtype))
+        y = y.to(x.dtype)
     return (y, states) if return_final_states else y
 
 
@@ -141,35 +156,63 @@ def segment_ids(seq_idx: Tensor) -> Tensor:
     return F.pad(changes.cumsum(1, dtype=torch.int32), (1, 0))
 
 
-def _scan(
-    tokens: Tokens, A: Tensor, D: Tensor | None, state: Tensor, chunk_size: int
-) -> tuple[Tensor, Tensor]:
-    """Run the blocks one after another, carrying the state."""
-    batch, length, n_heads, _ = tokens.x.shape
-    chunk = min(chunk_size, length)
-    limit = CPU_BLOCK_ELEMENTS if tokens.x.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
-    n_chunks = block_chunks(n_heads, chunk, batch=batch, elements=limit)
-    blocks = _split(tokens, chunk * n_chunks)
-    carry = Carry(state, None if tokens.segments is None else tokens.segments[:, :1])
-    recompute = len(blocks) > 1 and torch.is_grad_enabled()
-    outputs = []
-    for block in blocks:
-        if recompute:
-            y, carry = checkpoint(scan_block, block, A, D, carry, chunk, **_RECOMPUTE)
-        else:
-            y, carry = scan_block(block, A, D, carry, chunk)
-        outputs.append(y)
-    return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0], carry.state
+class _Scan(torch.autograd.Function):
+    """Scan block by block, keeping the inputs, the outputs and one state per block."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        x, dt, A, B, C, state, segments, chunk_size, product = arguments
+        tokens = Tokens(x, dt, B, C, segments)
+        work = Work(A.dtype, product, x.device)
+        inner = inner_state(state, B.shape[2])
+        y, states, chunks = torch.empty_like(x), [inner.clone()], []
+        for block, rows in blocks_of(tokens):
+            chunk = choose_chunk(log_decays(block.dt, A), A.dtype, chunk_size)
+            scan_block(block, A, inner, y[:, rows], work=work, chunk=chunk)
+            states.append(inner.clone())
+            chunks.append(chunk)
+        ctx.save_for_backward(x, dt, A, B, C, segments, y, torch.stack(states))
+        ctx.chunks, ctx.product = chunks, product
+        return y, outer_state(inner, x.shape[2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
+        x, dt, A, B, C, segments, y, states = ctx.saved_tensors
+        tokens = Tokens(x, dt, B, C, segments)
+        work = Work(A.dtype, ctx.product, x.device)
+        wide = log_decays(dt[:, :1], A).dtype
+        grads = Gradients(
+            x=torch.empty_like(x),
+            dt=torch.empty_like(dt),
+            B=torch.empty_like(B),
+            C=torch.empty_like(C),
+            A=A.new_zeros(A.shape, dtype=wide),
+            state=inner_state(d_last, B.shape[2]).clone(),
+        )
+        blocks = list(enumerate(blocks_of(tokens)))
+        for number, (block, rows) in reversed(blocks):
+            here = grads._replace(
+                x=grads.x[:, rows], dt=grads.dt[:, rows], B=grads.B[:, rows], C=grads.C[:, rows]
+            )
+            with fast_products(x.device):
+                scan_block_back(
+                    block,
+                    A,
+                    (states[number], states[number + 1]),
+                    (y[:, rows], dy[:, rows]),
+                    here,
+                    work=work,
+                    chunk=ctx.chunks[number],
+                )
+        d_state = outer_state(grads.state, x.shape[2])
+        d_A = grads.A.to(A.dtype)
+        return grads.x, grads.dt, d_A, grads.B, grads.C, d_state, None, None, None
 
 
-def _split(tokens: Tokens, size: int) -> list[Tokens]:
-    """Cut every tensor along the length; split, unlike slices, has a linear backward pass."""
-    n_blocks = -(-tokens.x.shape[1] // size)
-    parts: list[Sequence[Tensor | None]] = [
-        (None,) * n_blocks if tensor is None else torch.split(tensor, size, dim=1)
-        for tensor in tokens
-    ]
-    return [Tokens(*block) for block in zip(*parts, strict=True)]
+def _with_start(segments: Tensor) -> Tensor:
+    # A state handed in belongs to each row's first segment.
+    return torch.cat([segments[:, :1], segments], 1)
 
 
 def _state_shape(x: Tensor, B: Tensor) -> tuple[int, int, int, int]:

@@ -3,8 +3,8 @@
 Operations are counted as two per multiply-add of matrix products and convolutions, as the model
 of this package does them on a CPU; element-wise work is not counted. Per token and layer:
 in_proj 2E(2I + 2N + H), convolution 2K(I + 2N), out_proj 2EI, with inner width I = expand E, K
-taps, and for the scan with chunks of Q tokens 2QN + 2QI + 4NI plus the passing of states. All of
-it is linear in the tokens that are kept (Dao and Gu 2024, arXiv 2405.21060, section 6).
+taps, and for the scan with chunks of Q tokens 2QN + 2QI + 4NI + 2I. All of it is linear in the
+tokens that are kept (Dao and Gu 2024, arXiv 2405.21060, section 6).
 
 Letters: E width, I inner width, H heads, P head size, N state size, Q chunk, F voxels of a token.
 """
@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from neurocli.core.config.run import RunConfig
 from neurocli.core.errors import UsageError
-from neurocli.core.nn.sizes import CPU_BLOCK_ELEMENTS, block_chunks, head_size
+from neurocli.core.nn.sizes import block_length, head_size, longest_chunk
 from neurocli.systems.fmri.config import (
     FMambaConfig,
     FMambaHeadConfig,
@@ -105,7 +105,7 @@ def clip_cost(
     """Return what one clip costs, forward and in a training step.
 
     A training step is the forward pass and twice as much backwards, without the gradient to the
-    voxels, which nobody needs; the scan is computed once more when it is cut into blocks.
+    voxels, which nobody needs; scores and states of the scan are computed once more.
 
     Args:
         config: Configuration of a model of this room.
@@ -124,7 +124,7 @@ def clip_cost(
     tokens = total if tokens_kept is None else tokens_kept
     if not 1 <= tokens <= total:
         raise UsageError(f"{tokens} kept tokens, but a clip has {total}", hint=f"1 to {total}")
-    scan, n_blocks = _scan(sizes, tokens)
+    scan, again = _scan(sizes, tokens)
     is_head = isinstance(config.model, FMambaHeadConfig)
     outputs = 2 * sizes.width * _n_outputs(config, info) * (1 if is_head else tokens)
     components = {
@@ -136,12 +136,11 @@ def clip_cost(
         "head" if is_head else "output_layer": outputs,
     }
     forward = sum(components.values())
-    recomputed = components["scan"] if n_blocks > 1 else 0
     return {
         "params": count_parameters(config, info),
         "macs": forward // 2,
         "flops": forward,
-        "flops_train_step": 3 * forward - components["embedding"] + recomputed,
+        "flops_train_step": 3 * forward - components["embedding"] + sizes.n_layers * again,
         "tokens": tokens,
         "tokens_total": total,
         "input_shape": shape,
@@ -191,15 +190,19 @@ def _n_tokens(shape: Sequence[int], patch: Sequence[int]) -> int:
 
 
 def _scan(sizes: _Sizes, tokens: int) -> tuple[int, int]:
-    """Return the operations of one layer's scan and the blocks it is cut into."""
-    chunk = min(sizes.chunk, tokens)
-    n_chunks = -(-tokens // chunk)
-    per_block = block_chunks(sizes.n_heads, chunk, elements=CPU_BLOCK_ELEMENTS)
-    # Scores, weighted inputs, states of the chunk, and what the state before it gives.
-    within = 2 * chunk * (chunk * sizes.state + chunk * sizes.inner + 2 * sizes.state * sizes.inner)
-    n_blocks, rest = divmod(n_chunks, per_block)
-    blocks = [per_block] * n_blocks + ([rest] if rest else [])
-    # Inside a block every chunk's state reaches every later one through one small product.
-    between = sum(2 * sizes.n_heads * (n + 1) ** 2 for n in blocks) * sizes.state
-    between *= sizes.inner // sizes.n_heads
-    return n_chunks * within + between, len(blocks)
+    """Return the operations of one layer's scan, and those that its backward pass does again.
+
+    Chunks are as long as they may be; strong decays make the scan take shorter ones, and fewer
+    operations.
+    """
+    forward = again = 0
+    for start in range(0, tokens, block_length()):
+        length = min(block_length(), tokens - start)
+        chunk = longest_chunk(length, sizes.chunk)
+        padded = 2 * -(-length // chunk) * chunk
+        # Scores, what a chunk adds to the state, and [scores | C] times [inputs ; state].
+        scores, added = chunk * sizes.state, sizes.state * sizes.inner
+        forward += padded * (scores + added + (chunk + sizes.state) * sizes.inner)
+        forward += 2 * length * sizes.inner  # the skip
+        again += padded * (scores + added)
+    return forward, again

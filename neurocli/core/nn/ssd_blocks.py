@@ -1,0 +1,101 @@
+"""From a sequence to blocks of the scan and back: cutting, padding, the layout of states.
+
+`ssd_block` and `ssd_backward` take whole chunks only; the last block of a sequence is padded here
+with steps of 0, which change no state. Letters as in `ssd_block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neurocli.core.nn.sizes import BLOCK_TOKENS, block_length
+from neurocli.core.nn.ssd_backward import Gradients, backward_block
+from neurocli.core.nn.ssd_block import Tokens, Work, forward_block, pad_tokens
+
+_DEVICE_BLOCK_TOKENS = 1 << 15  # a block that fills a GPU
+
+
+def row_blocks(sequence: Tensor) -> list[slice]:
+    """Return where the blocks of a sequence (b,L,...) begin and end."""
+    batch, length = sequence.shape[:2]
+    most = BLOCK_TOKENS if sequence.device.type == "cpu" else _DEVICE_BLOCK_TOKENS
+    size = block_length(batch=batch, tokens=most)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def blocks_of(tokens: Tokens) -> Iterator[tuple[Tokens, slice]]:
+    """Cut a sequence into blocks.
+
+    Args:
+        tokens: The whole sequence; `segments` (b,L+1) begin with that of the state before it.
+
+    Yields:
+        Each block and its place along the length.
+    """
+    for rows in row_blocks(tokens.x):
+        x, dt, B, C = (part[:, rows] for part in tokens[:4])
+        segments = tokens.segments
+        if segments is not None:
+            segments = segments[:, rows.start : rows.stop + 1]
+        yield Tokens(x, dt, B, C, segments), rows
+
+
+def scan_block(
+    block: Tokens, A: Tensor, state: Tensor, y: Tensor, *, work: Work, chunk: int
+) -> None:
+    """Scan a block of any length; arguments as in `ssd_block.forward_block`."""
+    length = block.x.shape[1]
+    if length % chunk == 0:
+        forward_block(block, A, state, y, work=work, chunk=chunk)
+        return
+    padded = pad_tokens(block, chunk)
+    wider = torch.empty_like(padded.x)
+    forward_block(padded, A, state, wider, work=work, chunk=chunk)
+    y.copy_(wider[:, :length])
+
+
+def scan_block_back(
+    block: Tokens,
+    A: Tensor,
+    states: tuple[Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    grads: Gradients,
+    *,
+    work: Work,
+    chunk: int,
+) -> None:
+    """Differentiate a block of any length; arguments as in `ssd_backward.backward_block`."""
+    length = block.x.shape[1]
+    if length % chunk == 0:
+        backward_block(block, A, states, outputs, grads, work=work, chunk=chunk)
+        return
+    padded = pad_tokens(block, chunk)
+    missing = (0, 0, 0, 0, 0, padded.x.shape[1] - length)
+    y, dy = (F.pad(part, missing) for part in outputs)
+    wider = grads._replace(
+        x=torch.empty_like(padded.x),
+        dt=torch.empty_like(padded.dt),
+        B=torch.empty_like(padded.B),
+        C=torch.empty_like(padded.C),
+    )
+    backward_block(padded, A, states, (y, dy), wider, work=work, chunk=chunk)
+    for name in ("x", "dt", "B", "C"):
+        getattr(grads, name).copy_(getattr(wider, name)[:, :length])
+
+
+def inner_state(state: Tensor, n_groups: int) -> Tensor:
+    """Turn a state (b,H,P,N) into the scan's own layout (b,G,N,R*P), contiguous."""
+    batch, _, headdim, size = state.shape
+    parts = state.reshape(batch, n_groups, -1, headdim, size).permute(0, 1, 4, 2, 3)
+    return parts.reshape(batch, n_groups, size, -1).contiguous()
+
+
+def outer_state(state: Tensor, n_heads: int) -> Tensor:
+    """Turn a state (b,G,N,R*P) of the scan into (b,H,P,N)."""
+    batch, n_groups, size, _ = state.shape
+    parts = state.view(batch, n_groups, size, n_heads // n_groups, -1).permute(0, 1, 3, 4, 2)
+    return parts.reshape(batch, n_heads, -1, size)
