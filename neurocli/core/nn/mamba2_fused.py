@@ -223,7 +223,7 @@ def stream_block(
     tail = weights.A.new_zeros(u.shape[0], n_before, layout.channels)
     state = _first_state(u, weights, layout)
     with fast_products(u.device):
-        for rows in row_blocks(u):
+        for rows in row_blocks(u, share=2):  # its projections need room, too
             here = u[:, rows]
             z, channels, raw_dt = (F.linear(here, part) for part in parts)
             shape = (u.shape[0], n_before + here.shape[1], layout.channels)

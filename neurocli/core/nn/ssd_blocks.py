@@ -19,10 +19,11 @@ from neurocli.core.nn.ssd_block import Tokens, Work, forward_block, pad_tokens
 _DEVICE_BLOCK_TOKENS = 1 << 15  # a block that fills a GPU
 
 
-def row_blocks(sequence: Tensor) -> list[slice]:
-    """Return where the blocks of a sequence (b,L,...) begin and end."""
+def row_blocks(sequence: Tensor, *, share: int = 1) -> list[slice]:
+    """Return where the blocks of a sequence (b,L,...) begin and end, of 1/share the usual size."""
     batch, length = sequence.shape[:2]
     most = BLOCK_TOKENS if sequence.device.type == "cpu" else _DEVICE_BLOCK_TOKENS
+    most //= share
     size = block_length(batch=batch, tokens=most)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
