@@ -9,11 +9,6 @@ ROOMS: tuple[str, ...] = ("neurocli.systems.fmri.card:ROOM",)
 # Names that the command line documents and this version does not hold yet, so that a newcomer
 # reads a plain sentence instead of "unknown".
 LATER: Mapping[str, str] = {
-    "mim": "masked-image pretraining, fmri",
-    "contrastive": "contrastive pretraining, fmri",
-    "fmamba_conv_mlp": "convolutional head, fmri",
-    "fmamba_mamba_head": "Mamba head, fmri",
-    "fmamba_mamba_head_fn": "Mamba head with final norm, fmri",
     "s1200": "Human Connectome Project layout, fmri",
     "abcd": "ABCD layout, fmri",
     "ukb": "UK Biobank layout, fmri",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.forecast import next_token_loss
-from neurocli.systems.fmri.models.heads import FMambaWithHead, build_head
+from neurocli.systems.fmri.models.patches import unpatchify
 
 GOLDEN = [
     "fmamba_aniso_patch_xyz",
@@ -104,25 +104,6 @@ def test_fresh_cpe_positions_equal_golden(golden: Path) -> None:
     assert relative(fresh.embedder.pos, arrays["w.embedder.pos"]) <= 1e-6
 
 
-@pytest.mark.parametrize("n_outputs", [1, 2])
-def test_mlp_head_equals_golden(golden: Path, n_outputs: int) -> None:
-    # Expected: the reference head on the reference features, stored in the file.
-    arrays, backbone = load(golden / "fmamba_nerf_heads.npz", pretraining=False)
-    prefix = f"head_mlp_{n_outputs}"
-    head = build_head("mlp", backbone.embed_dim, n_outputs)
-    model = FMambaWithHead(backbone, head)
-    weights = {
-        f"output_head.{key.removeprefix(prefix + '.')}": torch.tensor(value)
-        for key, value in arrays.items()
-        if key.startswith(f"{prefix}.")
-    }
-    report = model.load_state_dict(weights, strict=False)
-    assert report.unexpected_keys == []
-    assert all(key.startswith("model.") for key in report.missing_keys)
-    output = model(torch.tensor(arrays["x"]))
-    assert relative(output["logits"], arrays[prefix]) <= 1e-5
-
-
 @pytest.mark.parametrize(
     ("width", "millions", "downstream"),
     [(64, 0.389, 0.361), (128, 1.419, 1.363), (192, 3.092, 3.008)],
@@ -166,7 +147,7 @@ def test_union_of_one_sample_equals_per_sample() -> None:
 
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_per_sample_does_not_depend_on_the_batch(with_mask: bool) -> None:
-    # Expected: each sample alone.
+    # Expected: each sample alone. Both ways is tested with the heads.
     x, brain = clips()
     model = small_model(token_mask="per-sample")
     batch = model(x, brain if with_mask else None)
@@ -185,16 +166,6 @@ def test_per_sample_does_not_depend_on_the_batch(with_mask: bool) -> None:
     # The batch's loss weights every target equally.
     want = sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
     assert model.ar_loss(x).item() == pytest.approx(want, rel=1e-5)
-
-
-def test_per_sample_logits_do_not_depend_on_the_batch() -> None:
-    # Expected: each sample alone; padding must not enter the mean over tokens.
-    x, _ = clips()
-    backbone = small_model(token_mask="per-sample", pretraining=False)
-    model = FMambaWithHead(backbone, build_head("mlp", 16, 2))
-    logits = model(x)["logits"]
-    alone = torch.cat([model(part)["logits"] for part in x.split(1)])
-    torch.testing.assert_close(logits, alone, rtol=1e-5, atol=1e-6)
 
 
 def test_union_depends_on_the_batch_as_the_reference_does() -> None:
@@ -240,6 +211,66 @@ def test_predictions_are_causal() -> None:
     grad = torch.autograd.grad(output["pred"][0, 7].sum(), x)[0]
     seen = grad.view(3, 2, 2, 2, 2, 2, 4).abs().sum((1, 3, 5)).flatten() > 0
     assert seen.tolist() == [token <= 7 for token in range(48)]
+
+
+def test_both_ways_equals_two_passes_written_out() -> None:
+    # Expected: per layer, the block on the tokens plus the block on the reversed tokens, turned.
+    x, _ = clips(2)
+    model = small_model(bidirectional=True)
+    output = model(x)
+    tokens = model.embedder(output["patches"], output["token_index"])
+    for norm, mixer in model.mamba_layers:
+        ahead = mixer(norm(tokens))
+        back = torch.stack([mixer(norm(row.flip(0)[None]))[0].flip(0) for row in tokens])
+        tokens = tokens + ahead + back
+    torch.testing.assert_close(output["features"], model.norm(tokens), rtol=1e-5, atol=1e-5)
+    same = {name: value.shape for name, value in small_model().named_parameters()}
+    assert same == {name: value.shape for name, value in model.named_parameters()}
+
+
+def test_both_ways_lets_every_token_see_every_other_of_its_sample() -> None:
+    # Expected: gradients from all voxels of the own brain, none but rounding from other samples.
+    x, brain = clips(3)
+    model = small_model(bidirectional=True, token_mask="per-sample")
+    x.requires_grad_()
+    output = model(x, brain)
+    grad = torch.autograd.grad(output["features"][1, 0].sum(), x)[0]
+    assert torch.equal((grad[1, 0] != 0).any(-1), brain[1])
+    assert float(grad[[0, 2]].abs().max()) <= 1e-6 * float(grad.abs().max())
+
+
+@pytest.mark.parametrize("token_mask", ["union", "per-sample", "none"])
+def test_hidden_tokens_keep_only_their_position(token_mask: str) -> None:
+    # Expected: other voxels in the hidden patches change nothing; in the others they do.
+    x, brain = clips()
+    model = small_model(token_mask=token_mask, mask_token=True, bidirectional=True)
+    masked = torch.rand(3, 48) < 0.5
+    output = model(x, brain, masked=masked)
+    places = output["token_index"].expand(3, -1)
+    for sample in range(3):
+        want = [i >= 0 and bool(masked[sample, i]) for i in places[sample].tolist()]
+        assert output["masked"][sample].tolist() == want
+    voxels = torch.ones(3, 48, 1, dtype=torch.bool) & masked.unsqueeze(-1)
+    hidden = unpatchify(voxels.expand(3, 48, 8), model.grid, model.patch_size)
+    other = model(torch.where(hidden, torch.randn_like(x), x), brain, masked=masked)
+    assert torch.equal(output["features"], other["features"])
+    assert not torch.equal(output["patches"], other["patches"])
+    assert not torch.equal(output["features"], model(x, brain)["features"])
+    assert "masked" not in model(x, brain)
+
+
+def test_a_hidden_token_is_the_mask_token_at_its_place() -> None:
+    # Expected: the sum written out.
+    model = small_model(mask_token=True)
+    patches, places = torch.randn(2, 5, 8), torch.tensor([0, 3, 4, 40, 47])
+    masked = torch.tensor([[True, False, True, False, False], [False] * 5])
+    embedder = model.embedder
+    tokens = embedder(patches, places, masked)
+    plain = embedder(patches, places)
+    assert torch.equal(tokens[~masked], plain[~masked])
+    assert torch.equal(tokens[0, 2], embedder.mask_token + embedder.pos[0, 4])
+    tokens.sum().backward()
+    assert torch.equal(embedder.mask_token.grad, torch.full((16,), 2.0))
 
 
 def test_loss_and_gradients_equal_a_plain_computation() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neurocli.core.errors import UsageError
-from neurocli.core.nn.positions import METHODS, features, mesh
+from neurocli.core.nn.positions import METHODS, encode, encoded_grid, features, mesh
 
 GRID = (4, 3, 2, 5)
 
@@ -81,3 +81,58 @@ def test_wrong_arguments_are_named() -> None:
     for dim in (None, 7):
         with pytest.raises(UsageError, match=f"cpe needs an embedding size.*{dim}"):
             features("cpe", torch.zeros(4), dim=dim)
+
+
+@pytest.mark.parametrize("method", ["none", "ff", "nerf"])
+def test_the_projection_is_random_and_comes_from_the_seed_alone(method: str) -> None:
+    # Expected: unit-variance columns, so an entry's variance is the features' squared length.
+    torch.manual_seed(0)
+    first = encode(method, GRID, dim=4096, seed=5)
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    assert torch.equal(first, encode(method, GRID, dim=4096, seed=5))
+    assert not torch.equal(first, encode(method, GRID, dim=4096, seed=6))
+    torch.manual_seed(0)
+    assert torch.equal(state, torch.get_rng_state())
+    raw = features(method, mesh(GRID).flatten(0, -2))
+    want = raw.square().sum(-1)
+    np.testing.assert_allclose(first.square().mean(-1), want, rtol=0.15, atol=1e-6)
+
+
+def test_positions_are_linear_in_the_features() -> None:
+    # Expected: one matrix gives all places, the same for every grid; solved by least squares.
+    raw = features("nerf", mesh((9, 8, 7, 5)).flatten(0, -2).double())
+    made = encode("nerf", (9, 8, 7, 5), dim=12, seed=3).double()
+    matrix = torch.linalg.lstsq(raw, made, driver="gelsd").solution
+    np.testing.assert_allclose(raw @ matrix, made, rtol=0, atol=1e-4)
+    generator = torch.Generator().manual_seed(3)
+    drawn = torch.randn(84, 12, generator=generator).double()
+    other = features("nerf", mesh((2, 3, 4, 6)).flatten(0, -2).double())
+    made = encode("nerf", (2, 3, 4, 6), dim=12, seed=3)
+    np.testing.assert_allclose(made, other @ drawn, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "grid", [(1, 1, 1, 1), (1, 1, 1, 8), (8, 1, 1, 1), (4, 2, 2, 2), (2, 2, 4, 2), (3, 5, 2, 10)]
+)
+def test_a_grid_is_told_from_its_positions(method: str, grid: tuple[int, ...]) -> None:
+    made = encode(method, grid, dim=24, seed=2)
+    assert encoded_grid(method, made, seed=2) == grid
+    assert encoded_grid(method, made.half(), seed=2) == grid
+    assert encoded_grid(method, made.double(), seed=2) == grid
+
+
+def test_a_large_grid_is_told_too() -> None:
+    grid = (16, 16, 16, 20)
+    assert encoded_grid("nerf", encode("nerf", grid, dim=16)) == grid
+
+
+def test_foreign_positions_have_no_known_grid() -> None:
+    made = encode("nerf", (4, 2, 2, 2), dim=24, seed=2)
+    assert encoded_grid("nerf", made, seed=3) is None
+    assert encoded_grid("ff", made, seed=2) is None
+    assert encoded_grid("nerf", torch.randn(32, 24), seed=2) is None
+    changed = made.clone()
+    changed[17, 5] += 0.5
+    assert encoded_grid("nerf", changed, seed=2) is None

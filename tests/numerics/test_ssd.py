@@ -352,8 +352,9 @@ def test_later_tokens_do_not_reach_earlier_ones() -> None:
 SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("scale", SCALES)
-def test_any_step_size_keeps_the_error(scale: float) -> None:
+def test_any_step_size_keeps_the_error(scale: float, packed: bool) -> None:
     # Expected: the float64 loop and its autograd. Published initial step sizes (0.001 to 0.1) and
     # rates (1 to 16), times the scale: from barely any decay to none left after one token.
     gen = torch.Generator().manual_seed(1)
@@ -366,7 +367,9 @@ def test_any_step_size_keeps_the_error(scale: float) -> None:
     }
     got = {name: value.clone().requires_grad_() for name, value in call.items()}
     want = {name: value.double().requires_grad_() for name, value in call.items()}
-    y, slow = ssd_scan(**got, chunk_size=64), slow_scan(**want)[0]
+    seq_idx = torch.bucketize(torch.arange(300), torch.tensor([37, 100, 101, 250]))[None]
+    options = {"seq_idx": seq_idx} if packed else {}
+    y, slow = ssd_scan(**got, chunk_size=64, **options), slow_scan(**want, **options)[0]
     assert relative(y, slow) <= 5e-7
     grad = torch.randn(y.shape, generator=gen)
     y.backward(grad)

@@ -41,7 +41,7 @@ def train(
     ] = None,
     pretrain: Annotated[
         str | None,
-        value("OBJECTIVE", "Learn from the signal: ar; others come later.", _GOAL),
+        value("OBJECTIVE", "Learn from the signal: ar, mim or contrastive.", _GOAL),
     ] = None,
     task: Annotated[
         str | None, value("COLUMN", "Predict a phenotype, such as sex or age.", _GOAL)

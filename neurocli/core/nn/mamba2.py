@@ -111,7 +111,7 @@ class Mamba2(nn.Module):
         channels = self.d_inner + 2 * ngroups * d_state
         self.in_proj = nn.Linear(d_model, self.d_inner + channels + self.nheads, bias=False)
         self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels, padding=d_conv - 1)
-        self.dt_bias = nn.Parameter(_initial_dt_bias(self.nheads))
+        self.dt_bias = nn.Parameter(initial_dt_bias(self.nheads))
         self.A_log = nn.Parameter(torch.empty(self.nheads).uniform_(*_A_RANGE).log())
         self.D = nn.Parameter(torch.ones(self.d_inner if D_has_hdim else self.nheads))
         self.norm = RMSNormGated(
@@ -284,8 +284,8 @@ def _fused_scan() -> Callable[..., Any] | None:
     return cast(Callable[..., Any], mamba_chunk_scan_combined)
 
 
-def _initial_dt_bias(n_heads: int) -> Tensor:
-    """Draw step sizes log-uniformly and return the bias whose softplus gives them."""
+def initial_dt_bias(n_heads: int) -> Tensor:
+    """Draw step sizes log-uniformly and return the bias (n_heads,) whose softplus gives them."""
     low, high = (math.log(bound) for bound in _DT_RANGE)
     dt = torch.empty(n_heads).uniform_(low, high).exp().clamp(min=_DT_FLOOR)
     return dt + torch.log(-torch.expm1(-dt))

@@ -11,6 +11,10 @@ CHUNKS = (64, 32, 16, 8, 4)
 """Tokens per chunk that the scan takes, the longest whose decays stay in range."""
 BLOCK_TOKENS = 1024
 """Tokens, over the batch, of one block of the scan on a CPU: its buffers stay near the cache."""
+SELECTIVE_CHUNK = 32
+"""Tokens that a chunk of the selective scan takes one after another."""
+SELECTIVE_BLOCK_ELEMENTS = 1 << 20
+"""States that one block of the selective scan holds on a CPU."""
 
 
 def head_size(d_inner: int) -> int | None:
@@ -50,3 +54,25 @@ def block_length(*, batch: int = 1, tokens: int = BLOCK_TOKENS) -> int:
     (1024, 320)
     """
     return max(tokens // batch // CHUNKS[0], 1) * CHUNKS[0]
+
+
+def selective_block(states: int, *, elements: int) -> int:
+    """Return how many tokens one block of the selective scan holds, in whole chunks.
+
+    Args:
+        states: Numbers of the state after one token, over the batch.
+        elements: Numbers that the states of one block may hold.
+
+    >>> selective_block(2048, elements=1 << 20)
+    512
+    """
+    return max(elements // (states * SELECTIVE_CHUNK), 1) * SELECTIVE_CHUNK
+
+
+def dt_rank(d_model: int) -> int:
+    """Return the rank of a Mamba-1 block's step sizes, ceil(E / 16).
+
+    >>> dt_rank(24)
+    2
+    """
+    return -(-d_model // 16)

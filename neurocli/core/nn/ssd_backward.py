@@ -153,7 +153,8 @@ def _maps_back(
     if borders is None:
         d_scores = d_scores.tril()
     else:
-        d_scores = d_scores * borders.pairs.to(d_scores.dtype)
+        # Not a product: what is masked may have left the range, and inf * 0 is NaN.
+        d_scores = d_scores.masked_fill(borders.pairs == 0, 0)
         d_inputs = (d_inputs.view(shape) * borders.end.to(d_inputs.dtype)).view_as(d_inputs)
         d_outputs = d_outputs.reshape(shape) * borders.begin.to(d_outputs.dtype)
         d_outputs = d_outputs.view_as(d_inputs)

@@ -49,6 +49,11 @@ _MEASURES: dict[str, Measure] = {
     "skill_vs_persistence": Measure(
         "skill over persistence", "share of its error", "higher", (0.0, "persistence")
     ),
+    "mse_masked": Measure("error of hidden patches", "squared signal units", "lower"),
+    "skill_vs_mean": Measure(
+        "skill over the temporal mean", "share of its error", "higher", (0.0, "temporal mean")
+    ),
+    "retrieval_top1": Measure("retrieval of the same person", "share of people", "higher"),
     "accuracy": Measure("accuracy", "share", "higher"),
     "balanced_accuracy": Measure("balanced accuracy", "share", "higher"),
     "log_loss": Measure("log loss", "nats", "lower"),
@@ -86,6 +91,8 @@ _BASELINES = {
     "majority": "always the commonest class of the training part",
     "train_mean": "always the mean of the training part",
     "persistence": "every patch stays as it was at the time before",
+    "temporal_mean": "each voxel's mean over the frames of the clip that are not hidden, else 0",
+    "chance": "a person drawn at random",
     "zero": "0 everywhere, which is the temporal mean of scaled voxels",
 }
 

@@ -19,26 +19,35 @@ def _raw(name: str, summary: str, find: str, *, needs_source: bool = True) -> Da
     )
 
 
+def _with_head(name: str, head: str, summary: str) -> ModelCard:
+    return ModelCard(
+        name=name,
+        summary=f"FMamba with {summary}",
+        build=f"{_ROOM}.models.build:build_with_head",
+        config=f"{_ROOM}.config:FMambaHeadConfig",
+        tasks=_SUPERVISED,
+        defaults={"head": head},
+        tags=("downstream", "mamba-2"),
+    )
+
+
 ROOM = RoomCard(
     name="fmri",
     summary="4D fMRI: self-supervised pretraining, then sex, age or diagnosis",
     models=(
         ModelCard(
             name="fmamba",
-            summary="Mamba-2 over 4D patches, trained to predict the next one",
+            summary="Mamba-2 over 4D patches, pretrained without labels",
             build=f"{_ROOM}.models.build:build",
             config=f"{_ROOM}.config:FMambaConfig",
-            tasks=("ar",),
+            tasks=("ar", "mim", "contrastive"),
             tags=("pretraining", "mamba-2"),
         ),
-        ModelCard(
-            name="fmamba_mlp",
-            summary="FMamba with a linear head over the mean token",
-            build=f"{_ROOM}.models.build:build_with_head",
-            config=f"{_ROOM}.config:FMambaHeadConfig",
-            tasks=_SUPERVISED,
-            defaults={"head": "mlp"},
-            tags=("downstream", "mamba-2"),
+        _with_head("fmamba_mlp", "mlp", "a linear head over the mean token"),
+        _with_head("fmamba_conv_mlp", "conv", "strided convolutions over the tokens, then linear"),
+        _with_head("fmamba_mamba_head", "mamba", "Mamba-1 layers whose last token is read"),
+        _with_head(
+            "fmamba_mamba_head_fn", "mamba_fn", "pre-norm Mamba-1 layers and a norm at the end"
         ),
     ),
     datasets=(
@@ -49,6 +58,13 @@ ROOM = RoomCard(
     ),
     tasks=(
         TaskCard("ar", "predict the next patch", "pretrain", f"{_ROOM}.task:ArTask"),
+        TaskCard("mim", "predict hidden patches", "pretrain", f"{_ROOM}.mim:MimTask"),
+        TaskCard(
+            "contrastive",
+            "tell people apart by two clips of each",
+            "pretrain",
+            f"{_ROOM}.contrast:ContrastiveTask",
+        ),
         TaskCard(
             "classification",
             "predict a class",

@@ -9,6 +9,7 @@ Shape letters: T frames, V voxels in the mask, H W D the padded grid, B clips.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class ClipPlan:
     stored_scaling: str
 
 
+def draw_of(seed: int, epoch: int, index: int) -> int:
+    """Return the seed of one sample in one epoch, the same on any machine.
+
+    >>> draw_of(0, 1, 2) == draw_of(0, 1, 2) != draw_of(0, 2, 1)
+    True
+    """
+    digest = hashlib.sha256(f"{seed} {epoch} {index}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1  # fits a signed word
+
+
 class ClipReader:
     """Read clips of many runs through a small cache of open files."""
 
@@ -86,6 +97,21 @@ class ClipReader:
         clip[brain] = scaled_TV.T
         return clip[None], brain
 
+    def partners(self, run: int, start: int) -> list[int]:
+        """Return first frames of clips of the same run that share no time with one.
+
+        Args:
+            run: Index into `runs`.
+            start: First frame of that clip.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        plan = self.plan
+        duration = plan.length * plan.stride_within
+        last = self._store(run).n_frames - duration
+        return [s for s in range(last + 1) if abs(s - start) >= duration]
+
     def _scaled(self, store: RunStore, values_TV: np.ndarray) -> np.ndarray:
         per_voxel = self.plan.scaling in ("voxel-z", "psc")
         return scale(
@@ -114,6 +140,9 @@ class ClipSet:
         reader: Reads clips.
         clips: (run index, first frame) of each clip.
         targets: Participant -> label or number; None when nothing is supervised.
+        pairs: Give each clip a second one of its run, drawn anew every epoch from the times
+            outside the first.
+        seed: Of whatever is drawn.
     """
 
     def __init__(
@@ -121,8 +150,11 @@ class ClipSet:
         reader: ClipReader,
         clips: Sequence[tuple[int, int]],
         targets: Mapping[str, float] | None = None,
+        *,
+        pairs: bool = False,
+        seed: int = 0,
     ) -> None:
-        self.reader = reader
+        self.reader, self.pairs, self.seed = reader, pairs, seed
         self.clips = tuple(clips)
         self.targets = targets
 
@@ -136,23 +168,28 @@ class ClipSet:
         return list(dict.fromkeys(self.reader.runs[run].participant for run, _ in self.clips))
 
     def sample(self, index: int, epoch: int) -> dict[str, Any]:
-        """Return one clip with its names; nothing is random yet, so `epoch` changes nothing.
+        """Return one clip with its names, and `draw`, the seed of whatever is random about it.
 
         Raises:
             InputError: The file is damaged.
         """
-        del epoch
         run, start = self.clips[index]
         clip, brain = self.reader.read(run, start)
         entry = self.reader.runs[run]
-        return {
+        draw = draw_of(self.seed, epoch, index)
+        sample = {
             "clip": clip,
             "brain": brain,
             "subject": entry.subject,
             "participant": entry.participant,
             "start": start,
+            "draw": draw,
             "target": self.targets[entry.participant] if self.targets is not None else None,
         }
+        if self.pairs:
+            starts = self.reader.partners(run, start)
+            sample["pair"] = self.reader.read(run, starts[draw % len(starts)])[0]
+        return sample
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return a batch: `clip` (B, 1, H, W, D, T) float32, `brain` (B, H, W, D) bool, names."""
@@ -160,8 +197,10 @@ class ClipSet:
             "clip": torch.from_numpy(np.stack([sample["clip"] for sample in samples])),
             "brain": torch.from_numpy(np.stack([sample["brain"] for sample in samples])),
         }
-        for key in ("subject", "participant", "start"):
+        for key in ("subject", "participant", "start", "draw"):
             batch[key] = [sample[key] for sample in samples]
+        if self.pairs:
+            batch["pair"] = torch.from_numpy(np.stack([sample["pair"] for sample in samples]))
         if self.targets is not None:
             batch["target"] = torch.tensor([sample["target"] for sample in samples])
         return batch

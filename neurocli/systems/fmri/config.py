@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from neurocli.core.config.base import Block, IntQuad, IntTriple
-from neurocli.core.config.run import DataBlock, ModelBlock, TaskBlock
+from neurocli.core.config.run import DataBlock, ModelBlock, RunConfig, TaskBlock
 from neurocli.core.errors import UsageError
 
 # The grid of the published models; used when no data say otherwise.
@@ -61,6 +61,17 @@ def clip_size(data: FmriDataBlock, info: Mapping[str, Any]) -> tuple[int, int, i
     return int(height), int(width), int(depth), int(frames)
 
 
+def objective_of(config: RunConfig, info: Mapping[str, Any]) -> str | None:
+    """Return what a model is trained for.
+
+    Args:
+        config: The run's configuration.
+        info: What opened data tell; without `objective` the task block decides.
+    """
+    objective: str | None = info.get("objective", config.task.objective)
+    return objective
+
+
 class FMambaConfig(ModelBlock):
     """Size an FMamba: a Mamba-2 model over the patches of a 4D clip."""
 
@@ -76,6 +87,10 @@ class FMambaConfig(ModelBlock):
         description="drop patches without brain: in each clip, in all clips of a batch, or never",
     )
     chunk_size: int = Field(64, ge=1, description="tokens per chunk of the scan; speed only")
+    bidirectional: bool = Field(
+        False, description="also scan the reversed tokens and add both; for mim and heads"
+    )
+    pe_seed: int = Field(0, ge=0, description="of the fixed random projection of positions")
 
     @property
     def state_size(self) -> int:
@@ -93,7 +108,13 @@ class FMambaConfig(ModelBlock):
 class FMambaHeadConfig(FMambaConfig):
     """Size an FMamba with a head over its tokens."""
 
-    head: Literal["mlp"] = Field("mlp", description="mean over tokens, then one linear layer")
+    head: Literal["mlp", "conv", "mamba", "mamba_fn"] = Field(
+        "mlp",
+        description="mean token, strided convolutions, or Mamba-1 layers and the last token",
+    )
+    keep_dt_init: bool = Field(
+        False, description="mamba_fn: start step sizes at 0.001-0.1, not at 0.69 as the family does"
+    )
 
 
 class FmriTaskBlock(TaskBlock):
@@ -104,3 +125,17 @@ class FmriTaskBlock(TaskBlock):
         None, description="null: numbers with more than ten values are regressed"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    loss: Literal["mse", "l1", "smooth_l1", "huber", "charbonnier", "cauchy"] | None = Field(
+        None, description="of ar and mim; null is mse for ar and l1 for mim"
+    )
+    ar_target: Literal["raw", "residual", "voxel"] = Field(
+        "raw", description="ar: next patch, its change, or the patch scaled per voxel over the clip"
+    )
+    place_jumps: bool = Field(True, description="ar: also predict across jumps to the next place")
+    mask_ratio: float = Field(0.6, gt=0, lt=1, description="mim: share of masked patches")
+    mask_type: Literal["random", "tube", "temporal"] = Field("random", description="mim")
+    mask_patch_size: IntQuad | None = Field(
+        None, description="mim: patch that is masked as one; a multiple of the model's, or null"
+    )
+    temperature: float = Field(0.1, gt=0, description="contrastive")
+    projection_dim: int = Field(128, ge=1, description="contrastive: width of the compared vector")

@@ -4,7 +4,9 @@ Operations are counted as two per multiply-add of matrix products and convolutio
 of this package does them on a CPU; element-wise work is not counted. Per token and layer:
 in_proj 2E(2I + 2N + H), convolution 2K(I + 2N), out_proj 2EI, with inner width I = expand E, K
 taps, and for the scan with chunks of Q tokens 2QN + 2QI + 4NI + 2I. All of it is linear in the
-tokens that are kept (Dao and Gu 2024, arXiv 2405.21060, section 6).
+tokens that are kept (Dao and Gu 2024, arXiv 2405.21060, section 6). A model that reads both ways
+does all of a layer twice. What stands on the backbone, an output layer, a projection or one of
+four heads, is in `head_cost`.
 
 Letters: E width, I inner width, H heads, P head size, N state size, Q chunk, F voxels of a token.
 """
@@ -21,12 +23,14 @@ from neurocli.core.errors import UsageError
 from neurocli.core.nn.sizes import block_length, head_size, longest_chunk
 from neurocli.systems.fmri.config import (
     FMambaConfig,
-    FMambaHeadConfig,
     FmriDataBlock,
     clip_size,
+    objective_of,
 )
+from neurocli.systems.fmri.head_cost import end_cost
 
 _AXES = "HWDT"
+_ANY_LENGTH = 1 << 20  # parameters do not depend on the tokens
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,19 @@ def count_parameters(config: RunConfig, info: Mapping[str, Any]) -> int:
     """Return how many numbers a model learns.
 
     Per layer E(2I + 2N + H) + (K + 1)(I + 2N) + 3H + I + IE, and E for its norm; the embedding
-    FE, the last norm E, and the output layer (E + 1)F or the head (E + 1) n_outputs.
+    FE, the mask token E of mim, the last norm E, and what `end_cost` says.
 
     Args:
         config: Configuration of a model of this room.
-        info: `n_outputs` of a head, 2 when absent.
+        info: `n_outputs` of a head, 2 when absent; the `objective` of a model without one.
 
     Raises:
         UsageError: The sizes do not fit together.
     """
+    return _backbone_parameters(config, info) + end_cost(config, info, _ANY_LENGTH).params
+
+
+def _backbone_parameters(config: RunConfig, info: Mapping[str, Any]) -> int:
     sizes = _sizes(config)
     block = (
         sizes.width * sizes.projected
@@ -96,7 +104,7 @@ def count_parameters(config: RunConfig, info: Mapping[str, Any]) -> int:
         + sizes.inner * sizes.width
     )
     backbone = sizes.n_voxels * sizes.width + sizes.n_layers * (block + sizes.width) + sizes.width
-    return backbone + (sizes.width + 1) * _n_outputs(config, info)
+    return backbone + (sizes.width if objective_of(config, info) == "mim" else 0)
 
 
 def clip_cost(
@@ -109,7 +117,8 @@ def clip_cost(
 
     Args:
         config: Configuration of a model of this room.
-        info: `img_size` [H, W, D, T]; `n_outputs` of a head, 2 when absent.
+        info: `img_size` [H, W, D, T]; `n_outputs` of a head, 2 when absent; the `objective` of a
+            model without one.
         tokens_kept: Tokens after the background is dropped; None counts all.
 
     Returns:
@@ -117,7 +126,8 @@ def clip_cost(
         [H, W, D, T] and components (forward operations by part).
 
     Raises:
-        UsageError: The patch does not divide the clip, or `tokens_kept` is no possible number.
+        UsageError: The patch does not divide the clip, `tokens_kept` is no possible number, or
+            the head needs more tokens.
     """
     sizes, shape = _sizes(config), [int(size) for size in info["img_size"]]
     total = _n_tokens(shape, cast(FMambaConfig, config.model).patch_size)
@@ -125,22 +135,23 @@ def clip_cost(
     if not 1 <= tokens <= total:
         raise UsageError(f"{tokens} kept tokens, but a clip has {total}", hint=f"1 to {total}")
     scan, again = _scan(sizes, tokens)
-    is_head = isinstance(config.model, FMambaHeadConfig)
-    outputs = 2 * sizes.width * _n_outputs(config, info) * (1 if is_head else tokens)
+    end = end_cost(config, info, tokens)
+    layers = sizes.n_layers * (2 if cast(FMambaConfig, config.model).bidirectional else 1)
     components = {
         "embedding": 2 * tokens * sizes.n_voxels * sizes.width,
-        "in_proj": 2 * tokens * sizes.n_layers * sizes.width * sizes.projected,
-        "convolution": 2 * tokens * sizes.n_layers * sizes.taps * sizes.channels,
-        "scan": sizes.n_layers * scan,
-        "out_proj": 2 * tokens * sizes.n_layers * sizes.width * sizes.inner,
-        "head" if is_head else "output_layer": outputs,
+        "in_proj": 2 * tokens * layers * sizes.width * sizes.projected,
+        "convolution": 2 * tokens * layers * sizes.taps * sizes.channels,
+        "scan": layers * scan,
+        "out_proj": 2 * tokens * layers * sizes.width * sizes.inner,
+        end.name: end.flops,
     }
     forward = sum(components.values())
+    recomputed = end.recomputed + layers * again
     return {
         "params": count_parameters(config, info),
         "macs": forward // 2,
         "flops": forward,
-        "flops_train_step": 3 * forward - components["embedding"] + sizes.n_layers * again,
+        "flops_train_step": 3 * forward - components["embedding"] + recomputed,
         "tokens": tokens,
         "tokens_total": total,
         "input_shape": shape,
@@ -168,13 +179,6 @@ def _sizes(config: RunConfig) -> _Sizes:
         chunk=model.chunk_size,
         n_voxels=prod(model.patch_size),
     )
-
-
-def _n_outputs(config: RunConfig, info: Mapping[str, Any]) -> int:
-    model = cast(FMambaConfig, config.model)
-    if isinstance(model, FMambaHeadConfig):
-        return int(info.get("n_outputs", 2))
-    return prod(model.patch_size)
 
 
 def _n_tokens(shape: Sequence[int], patch: Sequence[int]) -> int:

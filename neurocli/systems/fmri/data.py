@@ -84,11 +84,15 @@ def open_data(
         table_path=_table(data, folder),
         seed=config.run.seed,
     )
+    objective = _objective(config, task, targets)
     reader = ClipReader(found.runs, plan)
+    pairs = objective == "contrastive"
+    if pairs:
+        _leave_out_unpaired(reader, found)
     return RunData(
-        objective=_objective(config, task, targets),
-        parts=_parts(reader, found, assigned, targets),
-        info=_info(plan, targets, found, task),
+        objective=objective,
+        parts=_parts(reader, found, assigned, targets, pairs=pairs, seed=config.run.seed),
+        info={**_info(plan, targets, found, task), "objective": objective},
         split=assigned.parts,
         split_sha256=assigned.sha256,
         fingerprint=hashlib.sha256("\n".join(sorted(found.digest)).encode()).hexdigest(),
@@ -258,7 +262,13 @@ def _grid(
 
 
 def _parts(
-    reader: ClipReader, found: _Found, assigned: Assignment, targets: Targets | None
+    reader: ClipReader,
+    found: _Found,
+    assigned: Assignment,
+    targets: Targets | None,
+    *,
+    pairs: bool,
+    seed: int,
 ) -> Mapping[Part, SampleSet]:
     values = targets.values if targets is not None else None
     parts: dict[Part, SampleSet] = {}
@@ -271,8 +281,23 @@ def _parts(
             for start in found.starts[index]
         ]
         if clips:
-            parts[cast(Part, part)] = ClipSet(reader, clips, values)
+            parts[cast(Part, part)] = ClipSet(reader, clips, values, pairs=pairs, seed=seed)
     return parts
+
+
+def _leave_out_unpaired(reader: ClipReader, found: _Found) -> None:
+    """Drop the clips that no other clip of their run lies outside of."""
+    for index, run in enumerate(reader.runs):
+        paired = [start for start in found.starts[index] if reader.partners(index, start)]
+        if not paired:
+            found.left_out.append((run.subject, "too short for two clips that share no time"))
+        found.starts[index] = paired
+    if not any(found.starts):
+        raise NeuroError(
+            f"no run is long enough for two clips of {reader.plan.length} frames",
+            where="task.objective: contrastive",
+            hint="lower data.sequence_length",
+        )
 
 
 def _info(

@@ -8,10 +8,11 @@ Letters: B clips, K kept tokens, F voxels of a token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from neurocli.core.engine.task import (
@@ -25,14 +26,19 @@ from neurocli.core.engine.task import (
 from neurocli.core.engine.weights import load_weights
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
+from neurocli.systems.fmri.config import FmriTaskBlock
 from neurocli.systems.fmri.models.build import backbone_of
 from neurocli.systems.fmri.models.fmamba import FMamba
-from neurocli.systems.fmri.models.forecast import next_token_loss, same_place_persistence
+from neurocli.systems.fmri.models.forecast import (
+    forecast_space,
+    next_token_loss,
+    same_place_persistence,
+)
 
-_SUMS = ("sse_all", "n_all", "sse_model", "sse_persistence", "n_compared", "sse_zero")
+_SUMS = ("sum_all", "sum_zero", "n_all", "sse_model", "sse_persistence", "n_compared")
 Columns = Mapping[str, Any]
 # Output layers belong to one objective and are never carried over to another.
-_OWN_LAYERS = ("output_layer.", "output_head.", "head.")
+_OWN_LAYERS = ("output_layer.", "output_head.", "head.", "embedder.mask_token")
 
 
 class FmriTask(Task):
@@ -54,10 +60,12 @@ class FmriTask(Task):
         backbone = backbone_of(model)
         # A checkpoint of a model with a head keeps its backbone under `model.`.
         weights = {key.removeprefix("model."): value for key, value in weights.items()}
-        wanted = [key for key in backbone.state_dict() if not key.startswith(_OWN_LAYERS)]
-        same_objective = isinstance(model, FMamba) and "output_layer.weight" in weights
-        if same_objective:
-            wanted = list(backbone.state_dict())
+        weights = backbone.fitted(weights)
+        own = backbone.state_dict()
+        wanted = [key for key in own if not key.startswith(_OWN_LAYERS)]
+        # Between objectives that predict patches, what both have is taken too.
+        if isinstance(model, FMamba) and "output_layer.weight" in weights:
+            wanted += [key for key in own if key.startswith(_OWN_LAYERS) and key in weights]
         missing = [key for key in wanted if key not in weights]
         if missing:
             raise NeuroError(
@@ -65,10 +73,7 @@ class FmriTask(Task):
                 where="--init-from",
                 hint="name a checkpoint of the fmamba family with the same depth",
             )
-        chosen = {key: weights[key] for key in wanted}
-        if not same_objective:
-            kept = {key: value for key, value in backbone.state_dict().items() if key not in chosen}
-            chosen |= kept
+        chosen = own | {key: weights[key] for key in wanted}
         load_weights(backbone, chosen, label="--init-from")
         unused = [key for key in weights if key not in wanted]
         return f"{len(wanted)} backbone tensors were taken, {len(unused)} of other layers were not"
@@ -79,73 +84,78 @@ class ArTask(FmriTask):
 
     @property
     def primary_metric(self) -> PrimaryMetric:
-        """Return the mean squared error over all targets, small is good."""
+        """Return the loss over all targets, small is good."""
         return PrimaryMetric("loss", "min")
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the next-token loss of a batch, and its skill over persistence for the log."""
-        output = model(batch["clip"], batch["brain"])
-        loss = next_token_loss(output["pred"], output["patches"], output["token_index"])
-        n_times = cast(FMamba, model).grid[3]
-        sums = same_place_persistence(
-            output["pred"], output["patches"], output["token_index"], n_times
+        task = cast(FmriTaskBlock, self.config.task)
+        pred, patches, index, n_times = self._forecast(model, batch)
+        loss = next_token_loss(
+            pred, patches, index, loss=self._loss, jumps=task.place_jumps, n_times=n_times
         )
+        sums = same_place_persistence(pred, patches, index, n_times)
         return StepOutput(loss, {"skill_vs_persistence": sums.skill})
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
-        """Return one row of squared-error sums per clip; they add up over clips and people."""
-        output = model(batch["clip"], batch["brain"])
-        n_times = cast(FMamba, model).grid[3]
-        index = output["token_index"]
+        """Return one row of error sums per clip; they add up over clips and people."""
+        task = cast(FmriTaskBlock, self.config.task)
+        preds, all_patches, index, n_times = self._forecast(model, batch)
         rows: Rows = []
         for i, name in enumerate(batch["participant"]):
             own = index if index.ndim == 1 else index[i][index[i] >= 0]
-            pred = output["pred"][i : i + 1, : own.numel()]
-            patches = output["patches"][i : i + 1, : own.numel()]
+            pred = preds[i : i + 1, : own.numel()]
+            patches = all_patches[i : i + 1, : own.numel()]
             sums = same_place_persistence(pred, patches, own, n_times)
+            options: dict[str, Any] = {"jumps": task.place_jumps, "n_times": n_times}
+            options["loss"] = self._loss
             rows.append(
                 {
                     "participant": name,
                     "subject": batch["subject"][i],
                     "start": batch["start"][i],
-                    "sse_all": sums.sse_all,
+                    "loss": float(next_token_loss(pred, patches, own, **options)),
+                    "loss_zero": float(
+                        next_token_loss(torch.zeros_like(pred), patches, own, **options)
+                    ),
                     "n_all": sums.n_all,
                     "sse_model": sums.sse_model,
                     "sse_persistence": sums.sse_persistence,
                     "n_compared": sums.n_compared,
-                    "sse_zero": float(patches[:, 1:].double().square().sum()),
                 }
             )
         return rows
+
+    @property
+    def _loss(self) -> str:
+        return cast(FmriTaskBlock, self.config.task).loss or "mse"
+
+    def _forecast(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Return predictions and patches in one space, the tokens' places, and times of a place."""
+        output, grid = model(batch["clip"], batch["brain"]), backbone_of(model).grid
+        index = output["token_index"]
+        target = cast(FmriTaskBlock, self.config.task).ar_target
+        pred, patches = forecast_space(
+            output["pred"], output["patches"], index, target=target, grid=grid
+        )
+        return pred, patches, index, grid[3]
 
     def summarise(self, rows: Rows) -> Summary:
         """Return loss and skill over persistence, with the baselines "persistence" and "zero".
 
         "zero" predicts 0 everywhere: with per-voxel z that is each voxel's temporal mean.
         """
-        people = sorted({row["participant"] for row in rows})
-        sums = {
-            key: np.array(
-                [sum(row[key] for row in rows if row["participant"] == who) for who in people],
-                dtype=np.float64,
-            )
-            for key in (
-                "sse_all",
-                "n_all",
-                "sse_model",
-                "sse_persistence",
-                "n_compared",
-                "sse_zero",
-            )
-        }
+        weights = [{**row, "sum_all": row["loss"] * row["n_all"]} for row in rows]
+        weights = [{**row, "sum_zero": row["loss_zero"] * row["n_all"]} for row in weights]
+        people, sums = sums_per_person(weights, _SUMS)
         metrics = {"loss": _pooled_loss, "skill_vs_persistence": _pooled_skill}
         per_subject = [
             {
                 "participant": who,
                 "n_clips": sum(row["participant"] == who for row in rows),
-                "loss": _ratio(sums["sse_all"][i], sums["n_all"][i]),
+                "loss": ratio_of(sums["sum_all"][i], sums["n_all"][i]),
                 "skill_vs_persistence": 1
-                - _ratio(sums["sse_model"][i], sums["sse_persistence"][i]),
+                - ratio_of(sums["sse_model"][i], sums["sse_persistence"][i]),
             }
             for i, who in enumerate(people)
         ]
@@ -153,28 +163,48 @@ class ArTask(FmriTask):
         return Summary(
             metrics={
                 **{name: metric(sums) for name, metric in metrics.items()},
-                "loss_same_place": _ratio(sums["sse_model"].sum(), compared),
+                "loss_same_place": ratio_of(sums["sse_model"].sum(), compared),
             },
             ci95=bootstrap_ci(sums, metrics),
             baselines={
                 "persistence": {
-                    "loss_same_place": _ratio(sums["sse_persistence"].sum(), compared),
+                    "loss_same_place": ratio_of(sums["sse_persistence"].sum(), compared),
                     "skill_vs_persistence": 0.0,
                 },
-                "zero": {"loss": _ratio(sums["sse_zero"].sum(), sums["n_all"].sum())},
+                "zero": {"loss": ratio_of(sums["sum_zero"].sum(), sums["n_all"].sum())},
             },
             per_subject=per_subject,
             n=len(people),
         )
 
 
+def sums_per_person(rows: Rows, keys: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Add up columns of rows for each participant.
+
+    Args:
+        rows: Rows with `participant` and the columns.
+        keys: Names of the columns.
+
+    Returns:
+        Participants in order of their names, and (S,) float64 by column.
+    """
+    people = sorted({row["participant"] for row in rows})
+    place = {name: number for number, name in enumerate(people)}
+    sums = {key: np.zeros(len(people)) for key in keys}
+    for row in rows:
+        for key in keys:
+            sums[key][place[row["participant"]]] += row[key]
+    return people, sums
+
+
 def _pooled_loss(columns: Columns) -> float:
-    return _ratio(columns["sse_all"].sum(), columns["n_all"].sum())
+    return ratio_of(columns["sum_all"].sum(), columns["n_all"].sum())
 
 
 def _pooled_skill(columns: Columns) -> float:
-    return 1 - _ratio(columns["sse_model"].sum(), columns["sse_persistence"].sum())
+    return 1 - ratio_of(columns["sse_model"].sum(), columns["sse_persistence"].sum())
 
 
-def _ratio(part: float, whole: float) -> float:
+def ratio_of(part: float, whole: float) -> float:
+    """Return part / whole, NaN where the whole is 0."""
     return float(part / whole) if whole else float("nan")

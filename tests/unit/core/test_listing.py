@@ -33,7 +33,7 @@ def test_parameters_equal_those_of_the_built_model() -> None:
     from neurocli.core.cost.target import find_target
 
     for name in models():
-        target = find_target(name, input_shape=(12, 12, 12, 2))
+        target = find_target(name, input_shape=(24, 24, 24, 2))
         built = sum(weight.numel() for weight in target.build().parameters())
         assert target.formula()["params"] == built
     assert count_default_parameters("fmamba") == list_models("fmamba")[0]["params"]

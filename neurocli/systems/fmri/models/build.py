@@ -8,27 +8,47 @@ from typing import Any, cast
 from torch import nn
 
 from neurocli.core.config.run import RunConfig
+from neurocli.core.errors import UsageError
 from neurocli.systems.fmri.config import (
     FMambaConfig,
     FMambaHeadConfig,
     FmriDataBlock,
+    FmriTaskBlock,
     clip_size,
+    objective_of,
 )
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.heads import FMambaWithHead, build_head
+from neurocli.systems.fmri.models.projection import FMambaWithProjection
 
 
-def build(config: RunConfig, info: Mapping[str, Any]) -> FMamba:
-    """Build an FMamba that predicts the next token.
+def build(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
+    """Build an FMamba for an objective without labels.
 
     Args:
         config: The run's configuration; `config.model` is an `FMambaConfig`.
-        info: What the data tell: `img_size` [H, W, D, T] and `scaling`.
+        info: What the data tell: `img_size` [H, W, D, T], `scaling` and the `objective`, which is
+            the configuration's when absent: ar; mim, which adds a mask token; or contrastive,
+            which gives the backbone a projection instead of an output layer.
+
+    Returns:
+        An `FMamba`, or an `FMambaWithProjection` around one.
 
     Raises:
-        UsageError: The sizes do not fit together; what fits is named.
+        UsageError: The sizes do not fit together, what fits is named; or the objective predicts
+            tokens that the model has already seen.
     """
-    return _backbone(config, info, pretraining=True)
+    objective = objective_of(config, info)
+    if objective == "contrastive":
+        backbone = _backbone(config, info, pretraining=False)
+        return FMambaWithProjection(backbone, cast(FmriTaskBlock, config.task).projection_dim)
+    if objective == "ar" and cast(FMambaConfig, config.model).bidirectional:
+        raise UsageError(
+            "a model that reads both ways has seen the token that ar asks it to predict",
+            where="model.bidirectional",
+            hint="set it to false, or pretrain with mim or contrastive",
+        )
+    return _backbone(config, info, pretraining=True, mask_token=objective == "mim")
 
 
 def build_with_head(config: RunConfig, info: Mapping[str, Any]) -> FMambaWithHead:
@@ -42,11 +62,14 @@ def build_with_head(config: RunConfig, info: Mapping[str, Any]) -> FMambaWithHea
         UsageError: The sizes do not fit together; what fits is named.
     """
     model = cast(FMambaHeadConfig, config.model)
-    head = build_head(model.head, model.embed_dim, int(info.get("n_outputs", 2)))
+    n_outputs = int(info.get("n_outputs", 2))
+    head = build_head(model.head, model.embed_dim, n_outputs, keep_dt_init=model.keep_dt_init)
     return FMambaWithHead(_backbone(config, info, pretraining=False), head)
 
 
-def _backbone(config: RunConfig, info: Mapping[str, Any], *, pretraining: bool) -> FMamba:
+def _backbone(
+    config: RunConfig, info: Mapping[str, Any], *, pretraining: bool, mask_token: bool = False
+) -> FMamba:
     model = cast(FMambaConfig, config.model)
     return FMamba(
         embed_dim=model.embed_dim,
@@ -62,9 +85,26 @@ def _backbone(config: RunConfig, info: Mapping[str, Any], *, pretraining: bool) 
         token_mask=model.token_mask,
         pretraining=pretraining,
         chunk_size=model.chunk_size,
+        bidirectional=model.bidirectional,
+        mask_token=mask_token,
+        pe_seed=model.pe_seed,
     )
 
 
 def backbone_of(model: nn.Module) -> FMamba:
-    """Return the backbone inside a model of this family."""
-    return model.model if isinstance(model, FMambaWithHead) else cast(FMamba, model)
+    """Return the FMamba inside a model of this room, whatever stands around it.
+
+    Args:
+        model: An FMamba, alone or with a head, a projection or a wrapper.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for part in model.modules():
+        if isinstance(part, FMamba):
+            return part
+    raise UsageError(
+        f"a {type(model).__name__} holds no FMamba",
+        where="model",
+        hint="use a model of the fmamba family",
+    )

@@ -13,7 +13,7 @@ F voxels of one token.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict, cast
 
 import torch
@@ -22,11 +22,13 @@ from torch import Tensor, nn
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
+from neurocli.core.nn.shapes import ShapeError
 from neurocli.systems.fmri.models.embedder import TokenEmbedder
 from neurocli.systems.fmri.models.forecast import next_token_loss
 from neurocli.systems.fmri.models.patches import (
     brain_tokens,
     check_clip,
+    check_token_mask,
     foreground_tokens,
     kept_index,
     patchify,
@@ -46,7 +48,8 @@ class FMambaOutput(TypedDict):
     """What a forward pass returns.
 
     With `token_mask="per-sample"` the token axis is padded with zeros to the longest sample, the
-    mask is (B,N) and the index (B,K) with -1 for padding; else they are (N,) and (K,).
+    mask is (B,N) and the index (B,K) with -1 for padding; else they are (N,) and (K,). `masked`
+    (B,K), given when tokens were hidden, says which of the kept ones were.
     """
 
     patches: Tensor
@@ -55,6 +58,7 @@ class FMambaOutput(TypedDict):
     token_mask: Tensor
     token_index: Tensor
     pred: NotRequired[Tensor]
+    masked: NotRequired[Tensor]
 
 
 class FMamba(nn.Module):
@@ -80,6 +84,10 @@ class FMamba(nn.Module):
         in_chans: Channels C.
         pretraining: Build the output layer.
         chunk_size: Chunk of the scan; the result does not depend on it.
+        bidirectional: Let every layer also scan the reversed tokens and add both branches. The
+            weights are the same; predictions then see the tokens after them.
+        mask_token: Learn a token that stands in for hidden patches (`masked` of `forward`).
+        pe_seed: Seed of the positions' fixed random projection.
 
     Raises:
         UsageError: A size or a name does not fit; what fits is named.
@@ -102,6 +110,9 @@ class FMamba(nn.Module):
         in_chans: int = 1,
         pretraining: bool = True,
         chunk_size: int = _CPU_CHUNK,
+        bidirectional: bool = False,
+        mask_token: bool = False,
+        pe_seed: int = 0,
     ) -> None:
         super().__init__()
         lookup("token mask", token_mask, TOKEN_MASKS)
@@ -111,10 +122,17 @@ class FMamba(nn.Module):
         self.in_chans, self.embed_dim = in_chans, embed_dim
         self.drops_background = calc_loss_without_background and token_mask != "none"
         self.minimum_is_background = input_scaling_method == _MINIMUM_BACKGROUND
-        self.token_mask = token_mask
+        self.token_mask, self.bidirectional = token_mask, bidirectional
         n_voxels = in_chans * torch.Size(self.patch_size).numel()
 
-        self.embedder = TokenEmbedder(n_voxels, embed_dim, grid=self.grid, pe_method=pe_method)
+        self.embedder = TokenEmbedder(
+            n_voxels,
+            embed_dim,
+            grid=self.grid,
+            pe_method=pe_method,
+            pe_seed=pe_seed,
+            mask_token=mask_token,
+        )
         headdim = _head_size(embed_dim, expand)
         if num_layers < 1:
             raise UsageError(f"num_layers is {num_layers}, expected at least 1", where="num_layers")
@@ -130,35 +148,44 @@ class FMamba(nn.Module):
         self.norm = RMSNorm(embed_dim)
         self.output_layer = nn.Linear(embed_dim, n_voxels) if pretraining else None
 
-    def forward(self, x: Tensor, brain: Tensor | None = None) -> FMambaOutput:
+    def forward(
+        self, x: Tensor, brain: Tensor | None = None, *, masked: Tensor | None = None
+    ) -> FMambaOutput:
         """Encode a batch of clips.
 
         Args:
             x: Scaled clips (B,C,H,W,D,T), finite.
             brain: Voxel masks (B,H,W,D), bool: a token is brain where any of its voxels is. None
                 to compare voxels with the background value.
+            masked: Tokens (B,N) of the full raster to hide behind the mask token, bool; None to
+                hide none. The kept tokens do not depend on it.
 
         Returns:
             `patches` (B,K,F) of the kept tokens, `features` (B,K,E) after the last norm,
             `last_block_out` (B,K,E) of the last layer before its residual, `token_mask`,
-            `token_index`, and when pretraining `pred` (B,K,F).
+            `token_index`, when pretraining `pred` (B,K,F), and with `masked` its kept part (B,K).
 
         Raises:
-            ShapeError: The clip or the mask does not fit the model, or is not finite.
+            ShapeError: The clip or a mask does not fit the model, or is not finite.
+            UsageError: Tokens are to be hidden, and the model has no mask token.
             NeuroError: No token is brain.
         """
         check_clip(x, (self.in_chans, *self.img_size))
         patches = patchify(x, self.patch_size)
+        if masked is not None:
+            check_token_mask("masked", masked, patches)
         mask = self._tokens_to_keep(patches, brain)
         index = kept_index(mask)
+        hidden = None if masked is None else _at(masked, index)
         if mask.ndim == 1:
             kept = patches if index.numel() == mask.numel() else patches[:, index]
-            features, last = self._encode(self.embedder(kept, index), None)
+            features, last = self._encode(self.embedder(kept, index, hidden), None)
         else:
             # Boolean indexing packs the samples one after the other into a single sequence.
             sample, place = mask.nonzero(as_tuple=True)
             packed = patches[sample, place].unsqueeze(0)
-            features, last = self._encode(self.embedder(packed, place), sample.unsqueeze(0))
+            own = None if masked is None else masked[sample, place].unsqueeze(0)
+            features, last = self._encode(self.embedder(packed, place, own), sample.unsqueeze(0))
             kept, features, last = (
                 _unpacked(part[0], index >= 0) for part in (packed, features, last)
             )
@@ -167,6 +194,8 @@ class FMamba(nn.Module):
         )
         if self.output_layer is not None:
             output["pred"] = self.output_layer(features)
+        if hidden is not None:
+            output["masked"] = hidden
         return output
 
     def ar_loss(self, x: Tensor, brain: Tensor | None = None) -> Tensor:
@@ -180,7 +209,7 @@ class FMamba(nn.Module):
             Scalar over all voxels of all next-token targets of the batch.
 
         Raises:
-            UsageError: The model was built without its output layer.
+            UsageError: The model was built without its output layer, or sees the future.
             NeuroError: The clip does not fit, or fewer than two tokens are kept.
         """
         if self.output_layer is None:
@@ -188,8 +217,40 @@ class FMamba(nn.Module):
                 "this FMamba was built without its output layer, so it predicts no tokens",
                 hint="build it with pretraining=True",
             )
+        if self.bidirectional:
+            raise UsageError(
+                "this FMamba reads both ways, so it has seen the token it would predict",
+                where="model.bidirectional",
+                hint="set it to false for next-token prediction",
+            )
         output = self(x, brain)
         return next_token_loss(output["pred"], output["patches"], output["token_index"])
+
+    def fitted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights whose positions are those of this model's grid, ready to be loaded.
+
+        A model that was trained on another grid or clip length starts one on this grid that way.
+
+        Args:
+            weights: Tensors by official name; none is changed.
+
+        Raises:
+            ShapeError: The patches differ, or the positions were saved for another grid with a
+                random projection that is not known.
+        """
+        fitted = dict(weights)
+        projection = fitted.get("embedder.projection")
+        own = self.embedder.projection
+        if projection is not None and projection.shape[:1] != own.shape[:1]:
+            raise ShapeError(
+                f"the checkpoint has patches of {projection.shape[0]} voxels, patch_size "
+                f"{self.patch_size} has {own.shape[0]}",
+                where="model.patch_size",
+                hint="use the patch_size the checkpoint was trained with: patches are learned",
+            )
+        if "embedder.pos" in fitted:
+            fitted["embedder.pos"] = self.embedder.fitted_positions(fitted["embedder.pos"])
+        return fitted
 
     @property
     def scan_backend(self) -> str | None:
@@ -201,7 +262,12 @@ class FMamba(nn.Module):
         branch = tokens
         for layer in self.mamba_layers:
             norm, mixer = cast(nn.ModuleList, layer)
-            branch = mixer(norm(tokens), seq_idx)
+            normed = norm(tokens)
+            branch = mixer(normed, seq_idx)
+            if self.bidirectional:
+                # Reversed packed samples stay apart: only their order and their tokens' turns.
+                turned = None if seq_idx is None else seq_idx.flip(1)
+                branch = branch + mixer(normed.flip(1), turned).flip(1)
             tokens = tokens + branch
         return self.norm(tokens), branch
 
@@ -234,6 +300,12 @@ def _head_size(embed_dim: int, expand: int) -> int:
             hint=f"embed_dim that can be built: {', '.join(fitting)}; multiples of 32 are fastest",
         )
     return size
+
+
+def _at(mask: Tensor, index: Tensor) -> Tensor:
+    """Return a mask (B,N) at the kept tokens (B,K), false where there is padding."""
+    places = index.expand(mask.shape[0], -1)
+    return mask.gather(1, places.clamp(min=0)) & (places >= 0)
 
 
 def _unpacked(packed: Tensor, real: Tensor) -> Tensor:

@@ -9,11 +9,16 @@ that are the same place one step later: skill = 1 - mse_model / mse_persistence.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from neurocli.core.errors import NeuroError
+from neurocli.core.nn.losses import LOSSES
+
+_LEAST_SD = 1e-6  # a voxel that never changes is left at 0
 
 
 @dataclass(frozen=True)
@@ -68,30 +73,120 @@ class ForecastSums:
         return 1.0 - self.sse_model / self.sse_persistence
 
 
-def next_token_loss(pred: Tensor, patches: Tensor, token_index: Tensor) -> Tensor:
-    """Return the mean squared error of next-token prediction.
+def forecast_space(
+    pred: Tensor, patches: Tensor, token_index: Tensor, *, target: str, grid: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Bring predictions and patches into one space, where their difference is the error.
+
+    Args:
+        pred: The model's output (B,K,F).
+        patches: Voxels of the kept tokens (B,K,F).
+        token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
+        target: What the output means: raw, the next patch; residual, its change from this one;
+            voxel, the next patch with each voxel of a place scaled over the clip.
+        grid: Tokens along H, W, D, T.
+
+    Returns:
+        Predictions of the next patch and patches, in the units of the target.
+    """
+    if target == "residual":
+        return pred + patches.to(pred.dtype), patches
+    if target == "voxel":
+        return pred, scaled_per_voxel(patches, token_index, grid)
+    return pred, patches
+
+
+def scaled_per_voxel(patches: Tensor, token_index: Tensor, grid: Sequence[int]) -> Tensor:
+    """Scale each voxel of a place to mean 0 and SD 1 over the kept tokens of its clip.
+
+    With several frames in a patch each of its frames counts as a voxel of its own.
+
+    Args:
+        patches: Voxels of the kept tokens (B,K,F).
+        token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
+        grid: Tokens along H, W, D, T.
+
+    Returns:
+        (B,K,F); voxels that do not change become 0.
+    """
+    mean = place_means(patches, token_index, grid)
+    square = place_means((patches - mean).square(), token_index, grid)
+    return (patches - mean) / (square.sqrt() + _LEAST_SD)
+
+
+def place_means(
+    patches: Tensor, token_index: Tensor, grid: Sequence[int], *, seen: Tensor | None = None
+) -> Tensor:
+    """Return the mean of each place over its tokens in time, for every token (B,K,F).
+
+    Args:
+        patches: Voxels of the kept tokens (B,K,F).
+        token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
+        grid: Tokens along H, W, D, T.
+        seen: Tokens that count (B,K), bool; None for all. Places without any give 0.
+    """
+    n_places = grid[0] * grid[1] * grid[2]
+    index = token_index.expand(patches.shape[:2])
+    counts = (index >= 0) if seen is None else (index >= 0) & seen
+    # Padding goes to a place of its own.
+    place = torch.where(index >= 0, index // grid[3], n_places).unsqueeze(-1)
+    weights = counts.unsqueeze(-1).to(patches.dtype)
+    shape = (patches.shape[0], n_places + 1, patches.shape[2])
+    sums = patches.new_zeros(shape).scatter_add_(1, place.expand_as(patches), patches * weights)
+    total = patches.new_zeros(*shape[:2], 1).scatter_add_(1, place, weights)
+    means = sums / total.clamp(min=1)
+    return means.gather(1, place.expand_as(patches))
+
+
+def next_token_loss(
+    pred: Tensor,
+    patches: Tensor,
+    token_index: Tensor,
+    *,
+    loss: str = "mse",
+    jumps: bool = True,
+    n_times: int = 1,
+) -> Tensor:
+    """Return the mean loss of next-token prediction.
 
     Args:
         pred: Predictions (B,K,F); the one at k is for token k+1.
         patches: Voxels of the kept tokens (B,K,F).
         token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
+        loss: A name of `LOSSES`.
+        jumps: Whether targets at another place than the token before them count.
+        n_times: Tokens along time, gT; needed without jumps.
 
     Returns:
         Scalar in float32 or wider, over all voxels of all real targets.
 
     Raises:
-        NeuroError: Fewer than two tokens are kept, so nothing can be predicted.
+        NeuroError: Fewer than two tokens are kept, or there is no target left.
     """
-    squared = _squared_errors(pred[:, :-1], patches[:, 1:])
-    real = token_index[..., 1:] >= 0
-    if squared.numel() == 0 or not bool(real.any()):
+    if token_index.shape[-1] < 2 or not bool((token_index[..., 1:] >= 0).any()):
         raise NeuroError(
             f"{token_index.shape[-1]} brain token is kept; next-token prediction needs two",
             hint="use smaller patches or a longer clip, or check the brain mask",
         )
-    if token_index.ndim == 1:
-        return squared.mean()
-    return squared[real].mean()
+    losses = LOSSES[loss](_errors(pred[:, :-1], patches[:, 1:]))
+    real = token_index[..., 1:] >= 0
+    if not jumps:
+        real = real & _same_place(token_index, n_times)
+        if not bool(real.any()):
+            raise NeuroError(
+                f"{n_times} token along time leaves no target without place jumps",
+                where="task.place_jumps",
+                hint="use a longer clip or a patch of fewer frames, or set it to true",
+            )
+    elif token_index.ndim == 1:
+        return losses.mean()
+    return losses[real.expand(losses.shape[:2])].mean()
+
+
+def _same_place(token_index: Tensor, n_times: int) -> Tensor:
+    """Say which tokens after the first are the same place, next time as the one before."""
+    after, before = token_index[..., 1:], token_index[..., :-1]
+    return (after >= 0) & (after == before + 1) & (after % n_times != 0)
 
 
 def same_place_persistence(
@@ -112,11 +207,10 @@ def same_place_persistence(
     Returns:
         Sums over the batch, in float64.
     """
-    after, before = token_index[..., 1:], token_index[..., :-1]
-    real = after >= 0
-    same_place = (after == before + 1) & (after % n_times != 0) if n_times > 1 else real
-    model = _squared_errors(pred[:, :-1], patches[:, 1:]).detach().double().sum(-1)
-    persistence = _squared_errors(patches[:, :-1], patches[:, 1:]).detach().double().sum(-1)
+    real = token_index[..., 1:] >= 0
+    same_place = _same_place(token_index, n_times) if n_times > 1 else real
+    model = _errors(pred[:, :-1], patches[:, 1:]).square().detach().double().sum(-1)
+    persistence = _errors(patches[:, :-1], patches[:, 1:]).square().detach().double().sum(-1)
     real, same_place = real.expand_as(model), same_place.expand_as(model)
     n_voxels = patches.shape[-1]
     return ForecastSums(
@@ -128,7 +222,7 @@ def same_place_persistence(
     )
 
 
-def _squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
+def _errors(predicted: Tensor, target: Tensor) -> Tensor:
     if not target.is_floating_point() or target.element_size() < 4:
         target = target.float()
-    return (predicted.to(target.dtype) - target).square()
+    return predicted.to(target.dtype) - target

@@ -1,21 +1,33 @@
 """Heads that turn a backbone's token features into logits or values.
 
 A head takes features (B,K,E) and, when samples keep different numbers of tokens, a mask (B,K) of
-the real ones. Heads are found by name in `HEADS`; those named in `PLANNED_HEADS` are not built.
+the real ones, padding last. What a head gives for a sample never depends on its batch: padding
+enters no mean, no convolution and no state. Heads are found by name in `HEADS`.
+
+Letters: B clips, K kept tokens, E width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypedDict, cast
 
+import torch
 from torch import Tensor, nn
 
-from neurocli.core.errors import NotBuiltYetError
+from neurocli.core.errors import NeuroError
 from neurocli.core.names import lookup
 from neurocli.systems.fmri.models.fmamba import FMamba
-
-_INIT_STD = 0.02
+from neurocli.systems.fmri.models.head_parts import mean_token, start_small
+from neurocli.systems.fmri.models.head_sizes import (
+    CONV_LAYERS,
+    CONV_PADDING,
+    CONV_STRIDE,
+    CONV_TAPS,
+    conv_length,
+    shortest_conv_input,
+)
+from neurocli.systems.fmri.models.heads_mamba import MambaFinalNormHead, MambaHead
 
 
 class ClassifierOutput(TypedDict):
@@ -36,8 +48,7 @@ class MlpHead(nn.Module):
     def __init__(self, embed_dim: int, n_outputs: int) -> None:
         super().__init__()
         self.head = nn.Linear(embed_dim, n_outputs)
-        nn.init.normal_(self.head.weight, std=_INIT_STD)
-        nn.init.zeros_(self.head.bias)
+        start_small(self)
 
     def forward(self, features: Tensor, real: Tensor | None = None) -> Tensor:
         """Return outputs (B, n_outputs).
@@ -46,41 +57,104 @@ class MlpHead(nn.Module):
             features: Token features (B,K,E).
             real: Mask (B,K) of the tokens that count; None for all.
         """
-        if real is None:
-            pooled = features.mean(1)
-        else:
-            weights = real.to(features.dtype).unsqueeze(-1)
-            pooled = (features * weights).sum(1) / weights.sum(1)
-        return cast(Tensor, self.head(pooled))
+        return cast(Tensor, self.head(mean_token(features, real)))
 
 
-HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": MlpHead}
-PLANNED_HEADS = ("conv", "mamba", "mamba_fn")
+class ConvHead(nn.Module):
+    """Shorten the sequence with strided convolutions, average it, norm it and map it linearly.
+
+    Four times [convolution of ten taps, stride 2; GELU]: one place of the last sees 146 tokens.
+    Weights start as N(0, 0.02), biases as 0.
+
+    Args:
+        embed_dim: Width E of the features.
+        n_outputs: Classes, or 1 for regression.
+    """
+
+    def __init__(self, embed_dim: int, n_outputs: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(CONV_LAYERS):
+            conv = nn.Conv1d(embed_dim, embed_dim, CONV_TAPS, CONV_STRIDE, CONV_PADDING)
+            layers += [conv, nn.GELU()]
+        self.conv_blocks = nn.Sequential(*layers)
+        self.norm = nn.LayerNorm(embed_dim)
+        self.head = nn.Linear(embed_dim, n_outputs)
+        start_small(self)
+
+    def forward(self, features: Tensor, real: Tensor | None = None) -> Tensor:
+        """Return outputs (B, n_outputs).
+
+        Args:
+            features: Token features (B,K,E).
+            real: Mask (B,K) of the tokens that count, padding last; None for all.
+
+        Raises:
+            NeuroError: A sample has too few tokens to be convolved four times.
+        """
+        lengths = [features.shape[1]] if real is None else real.sum(1).tolist()
+        _check_lengths(lengths)
+        x = features.transpose(1, 2)
+        for layer in self.conv_blocks:
+            if isinstance(layer, nn.Conv1d):
+                # Past a sample's end must stand the zeros it would be padded with if it were alone.
+                x = x if real is None else x * _before(lengths, x[:1, 0]).unsqueeze(1)
+                lengths = [conv_length(length) for length in lengths]
+            x = layer(x)
+        kept = None if real is None else _before(lengths, x[:1, 0])
+        return cast(Tensor, self.head(self.norm(mean_token(x.transpose(1, 2), kept))))
 
 
-def build_head(name: str, embed_dim: int, n_outputs: int) -> nn.Module:
+def _check_lengths(lengths: Sequence[int]) -> None:
+    needed, shortest = shortest_conv_input(), min(lengths)
+    if shortest < needed:
+        sample = f" of sample {lengths.index(shortest)}" if len(lengths) > 1 else ""
+        raise NeuroError(
+            f"the conv head got {shortest} tokens{sample}, it needs at least {needed}",
+            where="model.head",
+            hint="use smaller patches, a longer clip, or another head: mlp, mamba, mamba_fn",
+        )
+
+
+def _before(lengths: Sequence[int], row: Tensor) -> Tensor:
+    """Return the mask (B,K) of the places before each sample's length, for rows like (1,K)."""
+    places = torch.arange(row.shape[1], device=row.device)
+    return places < torch.tensor(lengths, device=row.device).unsqueeze(1)
+
+
+HEADS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MlpHead,
+    "conv": ConvHead,
+    "mamba": MambaHead,
+    "mamba_fn": MambaFinalNormHead,
+}
+
+
+def build_head(
+    name: str, embed_dim: int, n_outputs: int, *, keep_dt_init: bool = False
+) -> nn.Module:
     """Return a new head.
 
     Args:
         name: A name of `HEADS`.
         embed_dim: Width E of the features.
         n_outputs: Classes, or 1 for regression.
+        keep_dt_init: For mamba_fn: leave the step sizes as Mamba draws them. The others never
+            change them or have none.
 
     Returns:
         The head, freshly initialised.
 
     Raises:
-        NotBuiltYetError: The head is planned but not in this version.
         UsageError: The name is unknown.
 
     >>> build_head("mlp", 8, 2).head.out_features
     2
     """
-    if name in PLANNED_HEADS:
-        raise NotBuiltYetError(
-            f"the '{name}' head is not in this version", hint=f"heads: {', '.join(HEADS)}"
-        )
-    return lookup("head", name, HEADS)(embed_dim, n_outputs)
+    head = lookup("head", name, HEADS)
+    if head is MambaFinalNormHead:
+        return head(embed_dim, n_outputs, keep_dt_init=keep_dt_init)
+    return head(embed_dim, n_outputs)
 
 
 class FMambaWithHead(nn.Module):
@@ -109,7 +183,7 @@ class FMambaWithHead(nn.Module):
             `logits` (B, n_outputs) and `features` (B,K,E).
 
         Raises:
-            NeuroError: The clip does not fit the backbone.
+            NeuroError: The clip does not fit the backbone, or leaves the head too few tokens.
         """
         output = self.model(x, brain)
         index = output["token_index"]

@@ -115,7 +115,11 @@ def test_a_folder_named_like_a_model_is_not_the_model(
 
 
 def test_patterns_become_names_once() -> None:
-    assert expand_names(["fmamba", "fmamba*"]) == ["fmamba", "fmamba_mlp"]
+    assert expand_names(["fmamba", "fmamba_m[!a]*", "fm*_mlp"]) == [
+        "fmamba",
+        "fmamba_mlp",
+        "fmamba_conv_mlp",
+    ]
     with pytest.raises(UsageError, match="no model fits"):
         expand_names(["unet*"])
 

@@ -28,6 +28,14 @@ CASES: list[tuple[str, list[str], tuple[int, ...]]] = [
     ("fmamba", ["model.embed_dim=64", "model.depth=1", "model.chunk_size=32"], (36, 36, 36, 6)),
     ("fmamba_mlp", ["model.embed_dim=64", "model.depth=3"], (24, 30, 24, 8)),
     ("fmamba_mlp", ["model.embed_dim=64", "model.depth=1", "model.pe_method=cpe"], SMALL),
+    ("fmamba_mlp", ["model.embed_dim=64", "model.depth=1", "model.bidirectional=true"], SMALL),
+    ("fmamba_conv_mlp", ["model.embed_dim=32", "model.depth=1"], SMALL),
+    ("fmamba_conv_mlp", ["model.embed_dim=24", "model.depth=1"], (12, 18, 12, 9)),
+    ("fmamba_mamba_head", ["model.embed_dim=64", "model.depth=1"], SMALL),
+    ("fmamba_mamba_head", ["model.embed_dim=48", "model.depth=1"], (12, 18, 12, 9)),
+    ("fmamba_mamba_head_fn", ["model.embed_dim=64", "model.depth=2"], SMALL),
+    ("fmamba", ["model.embed_dim=40", "model.depth=1", "task.objective=mim"], SMALL),
+    ("fmamba", ["model.embed_dim=40", "model.depth=1", "task.objective=contrastive"], SMALL),
 ]
 
 
@@ -95,6 +103,26 @@ def test_scores_and_states_are_computed_again_backwards() -> None:
     cost = clip_cost(config, default_info(config, (24, 24, 24, 80)))
     extra = cost["flops_train_step"] - 3 * cost["flops"] + cost["components"]["embedding"]
     assert extra == 2 * cost["tokens"] * (64 * 16 + 16 * 128)
+
+
+def test_reading_both_ways_does_the_layers_twice() -> None:
+    settings = ["model.embed_dim=64", "model.depth=3"]
+    one, two = (
+        clip_cost(load_config(set=[*settings, *more], model="fmamba_mlp"), {"img_size": SMALL})
+        for more in ([], ["model.bidirectional=true"])
+    )
+    assert one["params"] == two["params"]
+    for part, flops in one["components"].items():
+        times = 1 if part in ("embedding", "head") else 2
+        assert two["components"][part] == times * flops
+
+
+def test_the_conv_head_says_how_many_tokens_it_needs() -> None:
+    config = load_config(set=["model.embed_dim=32", "model.depth=1"], model="fmamba_conv_mlp")
+    info = default_info(config, (24, 24, 24, 2))
+    assert clip_cost(config, info, tokens_kept=106)["params"] == count_parameters(config, info)
+    with pytest.raises(UsageError, match="gets 105 tokens, it needs at least 106"):
+        clip_cost(config, info, tokens_kept=105)
 
 
 def test_components_add_up_and_cost_is_linear_in_kept_tokens() -> None:

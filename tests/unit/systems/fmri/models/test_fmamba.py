@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from neurocli.core.errors import NeuroError, NotBuiltYetError, UsageError
+from neurocli.core.errors import NeuroError, UsageError
 from neurocli.systems.fmri.models.fmamba import FMamba
-from neurocli.systems.fmri.models.heads import HEADS, FMambaWithHead, MlpHead, build_head
+from neurocli.systems.fmri.models.heads import FMambaWithHead, build_head
 
 
 def model(**changed: Any) -> FMamba:
@@ -93,21 +93,37 @@ def test_downstream_has_no_output_layer() -> None:
         built.ar_loss(torch.ones(1, 1, 4, 4, 4, 4))
 
 
-def test_another_clip_length_is_refused_when_loading() -> None:
-    saved = model(img_size=(4, 4, 4, 8)).state_dict()
-    with pytest.raises(ValueError, match=r"\(32, 16\) .* grid \(2, 2, 2, 2\) needs \(16, 16\)"):
-        model().load_state_dict(saved)
-
-
 def test_positions_are_saved_and_not_trained() -> None:
     built = model()
     assert "embedder.pos" in built.state_dict()
     assert "embedder.pos" not in dict(built.named_parameters())
-    other = model()
+    torch.manual_seed(99)
+    assert torch.equal(built.embedder.pos, model().embedder.pos)
+    other = model(pe_seed=1)
     assert not torch.equal(built.embedder.pos, other.embedder.pos)
     other.load_state_dict(built.state_dict())
     x = torch.randn(1, 1, 4, 4, 4, 4)
     assert torch.equal(built(x)["pred"], other(x)["pred"])
+
+
+def test_the_mask_token_is_learned_only_when_asked_for() -> None:
+    plain, hiding = model(), model(mask_token=True)
+    assert "embedder.mask_token" not in plain.state_dict()
+    assert hiding.state_dict()["embedder.mask_token"].shape == (16,)
+    x, masked = torch.ones(1, 1, 4, 4, 4, 4), torch.zeros(1, 16, dtype=torch.bool)
+    hiding(x, masked=masked)
+    with pytest.raises(UsageError, match="has no mask token") as caught:
+        plain(x, masked=masked)
+    assert caught.value.hint == "build it with mask_token=True"
+    with pytest.raises(ValueError, match=r"masked has shape \(1, 15\)"):
+        hiding(x, masked=masked[:, :15])
+    with pytest.raises(ValueError, match=r"masked has dtype torch.float32, expected bool"):
+        hiding(x, masked=masked.float())
+
+
+def test_reading_both_ways_cannot_predict_the_next_token() -> None:
+    with pytest.raises(UsageError, match="reads both ways"):
+        model(bidirectional=True).ar_loss(torch.ones(1, 1, 4, 4, 4, 4))
 
 
 def test_the_chunk_does_not_change_the_result() -> None:
@@ -132,29 +148,3 @@ def test_head_prefixes_and_outputs() -> None:
     output = whole(torch.ones(3, 1, 4, 4, 4, 4))
     assert output["logits"].shape == (3, 2)
     assert output["features"].shape == (3, 16, 16)
-
-
-def test_the_mlp_head_averages_real_tokens() -> None:
-    # Expected: the mean by hand.
-    head = MlpHead(2, 1)
-    head.head.weight.data.fill_(1.0)
-    features = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [9.0, 9.0]]])
-    real = torch.tensor([[True, True], [True, False]])
-    assert head(features, real).flatten().tolist() == [5.0, 11.0]
-    assert head(features).flatten().tolist() == [5.0, 14.5]
-
-
-def test_the_mlp_head_starts_small() -> None:
-    torch.manual_seed(0)
-    head = MlpHead(512, 64)
-    assert float(head.head.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
-    assert not bool(head.head.bias.any())
-
-
-def test_heads_are_found_by_name() -> None:
-    assert list(HEADS) == ["mlp"]
-    for name in ("conv", "mamba", "mamba_fn"):
-        with pytest.raises(NotBuiltYetError, match=f"the '{name}' head is not in this version"):
-            build_head(name, 16, 2)
-    with pytest.raises(UsageError, match=r"unknown head 'mpl'; did you mean mlp\?"):
-        build_head("mpl", 16, 2)

@@ -1,0 +1,131 @@
+"""Masked pretraining: some patches are hidden behind a learned token and have to be predicted.
+
+Judged on the hidden brain patches only, beside each voxel's temporal mean over the frames of the
+clip that the model does see. A causal model sees only what comes before a hidden patch;
+`model.bidirectional` lets it see both sides.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurocli.core.engine.task import Batch, PrimaryMetric, Rows, StepOutput, Summary
+from neurocli.core.errors import NeuroError
+from neurocli.core.metrics.bootstrap import bootstrap_ci
+from neurocli.core.nn.losses import LOSSES
+from neurocli.systems.fmri.config import FmriTaskBlock
+from neurocli.systems.fmri.masking import draw_mask, mask_grid
+from neurocli.systems.fmri.models.build import backbone_of
+from neurocli.systems.fmri.models.forecast import place_means
+from neurocli.systems.fmri.task import Columns, FmriTask, ratio_of, sums_per_person
+
+_SUMS = ("loss", "sse", "sse_mean", "sse_zero", "n")
+
+
+class MimTask(FmriTask):
+    """Predict the voxels of hidden patches from the others."""
+
+    @property
+    def primary_metric(self) -> PrimaryMetric:
+        """Return the loss over hidden voxels, small is good."""
+        return PrimaryMetric("loss", "min")
+
+    def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        """Return the loss over the hidden patches of a batch, and the skill for the log.
+
+        Raises:
+            NeuroError: No brain patch of the batch is hidden.
+        """
+        losses, difference, _, mean = self._hidden(model, batch)
+        if not losses.numel():
+            raise NeuroError(
+                "no brain patch of the batch is hidden, so there is nothing to predict",
+                where="task.mask_ratio",
+                hint="raise it, or use a smaller task.mask_patch_size",
+            )
+        skill = 1 - ratio_of(float(difference.square().sum()), float(mean.square().sum()))
+        return StepOutput(losses.mean(), {"skill_vs_mean": skill})
+
+    def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
+        """Return one row of sums over hidden voxels per clip."""
+        rows: Rows = []
+        for i, name in enumerate(batch["participant"]):
+            one = {"clip": batch["clip"][i : i + 1], "brain": batch["brain"][i : i + 1]}
+            losses, difference, zero, mean = self._hidden(
+                model, {**one, "draw": batch["draw"][i : i + 1]}
+            )
+            rows.append(
+                {
+                    "participant": name,
+                    "subject": batch["subject"][i],
+                    "start": batch["start"][i],
+                    "loss": float(losses.double().sum()),
+                    "sse": float(difference.double().square().sum()),
+                    "sse_mean": float(mean.double().square().sum()),
+                    "sse_zero": float(zero.double().square().sum()),
+                    "n": losses.numel(),
+                }
+            )
+        return rows
+
+    def summarise(self, rows: Rows) -> Summary:
+        """Return loss and error of hidden patches, with baselines "temporal_mean" and "zero"."""
+        people, sums = sums_per_person(rows, _SUMS)
+        metrics = {"loss": _loss, "mse_masked": _mse, "skill_vs_mean": _skill}
+        per_subject = [
+            {
+                "participant": who,
+                **{
+                    name: metric({key: column[i : i + 1] for key, column in sums.items()})
+                    for name, metric in metrics.items()
+                },
+            }
+            for i, who in enumerate(people)
+        ]
+        n = sums["n"].sum()
+        return Summary(
+            metrics={name: metric(sums) for name, metric in metrics.items()},
+            ci95=bootstrap_ci(sums, metrics),
+            baselines={
+                "temporal_mean": {
+                    "mse_masked": ratio_of(sums["sse_mean"].sum(), n),
+                    "skill_vs_mean": 0.0,
+                },
+                "zero": {"mse_masked": ratio_of(sums["sse_zero"].sum(), n)},
+            },
+            per_subject=per_subject,
+            n=len(people),
+        )
+
+    def _hidden(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return losses and errors (M,F) of the hidden patches: the model's, zero's, the mean's."""
+        task, backbone = cast(FmriTaskBlock, self.config.task), backbone_of(model)
+        counts, tokens = mask_grid(backbone.grid, backbone.patch_size, task.mask_patch_size)
+        masks = [
+            draw_mask(draw, counts, tokens, ratio=task.mask_ratio, kind=task.mask_type)
+            for draw in batch["draw"]
+        ]
+        masked = torch.from_numpy(np.stack(masks)).to(batch["clip"].device)
+        output: dict[str, Any] = model(batch["clip"], batch["brain"], masked=masked)
+        hidden, patches = output["masked"], output["patches"]
+        seen = place_means(patches, output["token_index"], backbone.grid, seen=~hidden)
+        wanted = patches[hidden]
+        difference = output["pred"][hidden].to(wanted.dtype) - wanted
+        losses = LOSSES[task.loss or "l1"](difference)
+        return losses, difference.detach(), wanted, seen[hidden] - wanted
+
+
+def _loss(columns: Columns) -> float:
+    return ratio_of(columns["loss"].sum(), columns["n"].sum())
+
+
+def _mse(columns: Columns) -> float:
+    return ratio_of(columns["sse"].sum(), columns["n"].sum())
+
+
+def _skill(columns: Columns) -> float:
+    return 1 - ratio_of(columns["sse"].sum(), columns["sse_mean"].sum())
