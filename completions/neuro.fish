@@ -1,12 +1,12 @@
 # Completion of `neuro` for fish; written by `python -m neurocli.cli.completions fish`.
 
 complete -c neuro -f
-set -g _neuro_list_models fmamba fmamba_mlp
+set -g _neuro_list_models fmamba fmamba_mlp fmamba_conv_mlp fmamba_mamba_head fmamba_mamba_head_fn
 set -g _neuro_list_presets fmri/neuromamba-small fmri/sex-cohort fmri/tiny
 set -g _neuro_list_datasets bids nifti frames dummy
 set -g _neuro_list_rooms fmri
-set -g _neuro_list_objectives ar
-set -g _neuro_list_keys model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= task.objective= task.target= task.target_type= task.label_smoothing= train.epochs= train.steps= train.lr= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head=
+set -g _neuro_list_objectives ar mim contrastive
+set -g _neuro_list_keys model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= model.bidirectional= model.pe_seed= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= task.objective= task.target= task.target_type= task.label_smoothing= task.loss= task.ar_target= task.place_jumps= task.mask_ratio= task.mask_type= task.mask_patch_size= task.temperature= task.projection_dim= train.epochs= train.steps= train.lr= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head= model.keep_dt_init=
 complete -c neuro -n __fish_use_subcommand -a preprocess -d 'Turn raw data into one standard folder.'
 complete -c neuro -n __fish_use_subcommand -a convert-hdf5 -d 'Pack a folder into one HDF5 file per subject.'
 complete -c neuro -n __fish_use_subcommand -a split -d 'Divide a cohort into train, val and test.'
@@ -90,7 +90,7 @@ complete -c neuro -n '__fish_seen_subcommand_from split' -l no-color -d 'No colo
 complete -c neuro -n '__fish_seen_subcommand_from split' -l debug -d 'Show a traceback on errors.'
 complete -c neuro -n '__fish_seen_subcommand_from split' -s h -l help -d 'Show this message and exit.'
 complete -c neuro -n '__fish_seen_subcommand_from split' -F
-complete -c neuro -n '__fish_seen_subcommand_from train' -l pretrain -x -a "$_neuro_list_objectives" -d 'Learn from the signal: ar; others come later.'
+complete -c neuro -n '__fish_seen_subcommand_from train' -l pretrain -x -a "$_neuro_list_objectives" -d 'Learn from the signal: ar, mim or contrastive.'
 complete -c neuro -n '__fish_seen_subcommand_from train' -l task -x -d 'Predict a phenotype, such as sex or age.'
 complete -c neuro -n '__fish_seen_subcommand_from train' -l task-type -x -a "classification regression" -d 'Kind of phenotype; guessed if not given.'
 complete -c neuro -n '__fish_seen_subcommand_from train' -l init-from -r -F -d 'Start from the weights of a checkpoint.'

@@ -5,7 +5,6 @@ Squares reward the mean and punish outliers most; the others bound what one voxe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -63,15 +62,3 @@ LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "cauchy": cauchy,
 }
 """Loss of a difference, element by element, by the name a configuration gives."""
-
-
-def masked_mean(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean of the rows that count; NaN when none does.
-
-    Args:
-        values: Rows (...,F).
-        counted: Which rows count (...), bool.
-    """
-    if not bool(counted.any()):
-        return values.new_full((), math.nan)
-    return values[counted].mean()

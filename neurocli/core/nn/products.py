@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -44,6 +45,12 @@ def fast_products(device: torch.device) -> Iterator[None]:
 @functools.cache
 def onednn_is_exact() -> bool:
     """Return whether products keep their float32 error under the free setting; checked once."""
+    # A thread of its own: autocast and counters of the caller must not reach the check.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_check_products).result()
+
+
+def _check_products() -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     gen = torch.Generator().manual_seed(0)
