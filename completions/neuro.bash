@@ -1,11 +1,11 @@
 # Completion of `neuro` for bash; written by `python -m neurocli.cli.completions bash`.
 
 _neuro_list_models='fmamba fmamba_mlp fmamba_conv_mlp fmamba_mamba_head fmamba_mamba_head_fn'
-_neuro_list_presets='fmri/neuromamba-small fmri/sex-cohort fmri/tiny'
+_neuro_list_presets='fmri/contrastive fmri/mim fmri/neuromamba-small fmri/sex-cohort fmri/tiny'
 _neuro_list_datasets='bids nifti frames dummy'
 _neuro_list_rooms='fmri'
 _neuro_list_objectives='ar mim contrastive'
-_neuro_list_keys='model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= model.bidirectional= model.pe_seed= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= task.objective= task.target= task.target_type= task.label_smoothing= task.loss= task.ar_target= task.place_jumps= task.mask_ratio= task.mask_type= task.mask_patch_size= task.temperature= task.projection_dim= train.epochs= train.steps= train.lr= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head= model.keep_dt_init='
+_neuro_list_keys='model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= model.bidirectional= model.pe_seed= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= task.objective= task.target= task.target_type= task.label_smoothing= task.loss= task.ar_target= task.place_jumps= task.mask_ratio= task.mask_type= task.mask_patch_size= task.temperature= task.projection_dim= train.epochs= train.steps= train.lr= train.lr_scaling= train.lr_base_batch= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head= model.keep_dt_init='
 
 _neuro_page() {
     verbs= options= valued=

@@ -52,7 +52,7 @@ CASES = [
     (["train", "-p", "fmri/t"], {"fmri/tiny"}),
     (["train", "fmamba", "-s", "data.batch"], {"data.batch_size="}),
     (["train", "fmamba", "-s", "data.batch_size", "=", ""], {""}),
-    (["train", "--pretrain", ""], {"ar"}),
+    (["train", "--pretrain", ""], {"ar", "mim", "contrastive"}),
     (["models", ""], {"list", "show"}),
     (["models", "show", "fmamba_"], HEADED),
     (["presets", "copy", "fmri/ti"], {"fmri/tiny"}),

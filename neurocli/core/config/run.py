@@ -36,6 +36,10 @@ class TrainBlock(Block):
     epochs: int = Field(10, ge=1, description="passes over the training part")
     steps: int | None = Field(None, ge=1, description="optimiser steps; wins over epochs")
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="scale lr by (samples per step / lr_base_batch), or by its root"
+    )
+    lr_base_batch: int = Field(384, ge=1, description="samples per step that lr is meant for")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     betas: FloatPair = Field((0.9, 0.999), description="AdamW's decay rates")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum")

@@ -75,12 +75,32 @@ def _head_prefixes(model: nn.Module) -> tuple[str, ...]:
     return tuple(getattr(model, "head_prefixes", _HEAD))
 
 
-def build_optimizer(model: nn.Module, train: TrainBlock) -> torch.optim.Optimizer:
+def peak_rate(train: TrainBlock, batch_size: int) -> float:
+    """Return the peak learning rate of a run.
+
+    It is `lr`, unless scaling is asked for: then lr times (batch_size * accumulate /
+    lr_base_batch), or times its square root.
+
+    Args:
+        train: Rate and scaling.
+        batch_size: Samples per batch.
+
+    >>> peak_rate(TrainBlock(lr=1e-3, lr_scaling="linear", lr_base_batch=32), 8)
+    0.00025
+    """
+    ratio = batch_size * train.accumulate / train.lr_base_batch
+    return train.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[train.lr_scaling]
+
+
+def build_optimizer(
+    model: nn.Module, train: TrainBlock, lr: float | None = None
+) -> torch.optim.Optimizer:
     """Return the optimiser over the trained parameters of a model.
 
     Args:
         model: The model; parameters without gradient are left out.
         train: Kind, rate, decay and moments. `decay_all` decays every parameter.
+        lr: Peak rate from `peak_rate`; None takes `train.lr` as it is.
 
     Returns:
         AdamW or SGD with at most two groups (decayed, not decayed); each keeps `initial_lr`.
@@ -88,19 +108,20 @@ def build_optimizer(model: nn.Module, train: TrainBlock) -> torch.optim.Optimize
     Raises:
         UsageError: Nothing is left to train.
     """
+    lr = train.lr if lr is None else lr
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     if not named:
         raise UsageError(f"{type(model).__name__} has no parameter to train", where="model")
     decayed = [p for n, p in named if train.decay_all or is_decayed(n, p)]
     rest = [p for n, p in named if not (train.decay_all or is_decayed(n, p))]
     groups = [
-        {"params": parameters, "weight_decay": decay, "initial_lr": train.lr}
+        {"params": parameters, "weight_decay": decay, "initial_lr": lr}
         for parameters, decay in ((decayed, train.weight_decay), (rest, 0.0))
         if parameters
     ]
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas)
-    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
+        return torch.optim.AdamW(groups, lr=lr, betas=train.betas)
+    return torch.optim.SGD(groups, lr=lr, momentum=train.momentum)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from neurocli.core.engine.optim import (
     build_optimizer,
     build_schedule,
     freeze_backbone,
+    peak_rate,
     set_training,
 )
 from neurocli.core.engine.precision import Precision
@@ -131,7 +132,8 @@ class RunState:
             freeze_backbone(model)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.precision = Precision(train.precision, device)
-        self.optimizer = build_optimizer(model, train)
+        self.peak_lr = peak_rate(train, config.data.batch_size)
+        self.optimizer = build_optimizer(model, train, self.peak_lr)
         self.schedule = build_schedule(train, plan.n_steps)
         self.ema = Ema(model, train.ema) if train.ema is not None else None
         self.progress = Progress()

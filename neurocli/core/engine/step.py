@@ -59,7 +59,7 @@ def take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> 
 
 
 def _take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> StepResult:
-    lr = state.config.train.lr * state.schedule.set_rates(state.optimizer, state.progress.step)
+    lr = state.peak_lr * state.schedule.set_rates(state.optimizer, state.progress.step)
     state.optimizer.zero_grad(set_to_none=True)
     losses: list[torch.Tensor] = []
     logs: dict[str, float] = {}

@@ -19,6 +19,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.engine import run_folder
 from neurocli.core.engine.checkpoint import load_latest
 from neurocli.core.engine.loop import fit
+from neurocli.core.engine.optim import peak_rate
 from neurocli.core.engine.outcome import RunResult, planned, result_from, run_record
 from neurocli.core.engine.parallel import check_parallel
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
@@ -86,6 +87,7 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     set_threads(config.run.threads)
     for note in notes:
         listener(Note(note, "warning"))
+    notes += _scaled_rate(config)
     room, card = find_model(config.model.name)
     if config.task.objective is not None:
         find_task(room, config.task.objective)
@@ -123,6 +125,17 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
         record = run_record(run_dir, config, data, model, result)
         run_folder.write_result(run_dir, record, data)
     return result_from(run_dir, record, data, notes)
+
+
+def _scaled_rate(config: RunConfig) -> list[str]:
+    train, batch_size = config.train, config.data.batch_size
+    if train.lr_scaling == "none":
+        return []
+    return [
+        f"{train.lr_scaling} scaling makes the learning rate {peak_rate(train, batch_size):g} from "
+        f"{train.lr:g}: {batch_size * train.accumulate} samples per step, meant for "
+        f"{train.lr_base_batch}"
+    ]
 
 
 def _resolve(

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from neurocli.core.config.run import TrainBlock
-from neurocli.core.engine.optim import build_optimizer, freeze_backbone, is_decayed, set_training
+from neurocli.core.engine.optim import (
+    build_optimizer,
+    freeze_backbone,
+    is_decayed,
+    peak_rate,
+    set_training,
+)
 from neurocli.core.errors import UsageError
 
 
@@ -102,3 +108,18 @@ def test_nothing_to_train_is_refused() -> None:
     model = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(UsageError, match="no parameter to train"):
         build_optimizer(model, TrainBlock())
+
+
+@pytest.mark.parametrize(
+    ("scaling", "want"),
+    [("none", 1e-3), ("linear", 1e-3 * 16 / 384), ("sqrt", 1e-3 * (16 / 384) ** 0.5)],
+)
+def test_the_rate_is_scaled_by_the_samples_of_a_step_only_when_asked(
+    scaling: str, want: float
+) -> None:
+    # Expected: 8 samples in 2 batches make 16, the rate is meant for 384.
+    train = TrainBlock.model_validate({"lr": 1e-3, "lr_scaling": scaling, "accumulate": 2})
+    rate = peak_rate(train, 8)
+    assert rate == pytest.approx(want, rel=1e-12)
+    optimizer = build_optimizer(nn.Linear(2, 2), train, rate)
+    assert {group["initial_lr"] for group in optimizer.param_groups} == {rate}
