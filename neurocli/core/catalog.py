@@ -93,6 +93,8 @@ class RoomCard:
         figures: `"module:function"` that draws what only this room has, or None.
         cost: `"module:function"` that gives the closed-form cost of a clip, or None; its module
             also offers `default_info` and `count_parameters`, all without torch.
+        recognise: `"module:function"` that tells from foreign weights which model they are of, or
+            None; called as `recognise(weights)`; returns `Recognised` or None.
     """
 
     name: str
@@ -107,6 +109,7 @@ class RoomCard:
     convert: str | None = None
     figures: str | None = None
     cost: str | None = None
+    recognise: str | None = None
 
 
 def resolve(reference: str) -> Any:

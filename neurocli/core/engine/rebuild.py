@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from neurocli.core.catalog import find_model, resolve
+from neurocli.core.catalog import find_model, resolve, rooms
 from neurocli.core.config.load import check_layers, config_from_plain
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import load_checkpoint
-from neurocli.core.engine.weights import load_weights
-from neurocli.core.errors import UsageError
+from neurocli.core.engine.weights import Recognised, load_weights, read_weights
+from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import choices_text
+
+_log = logging.getLogger(__name__)
 
 
 def load_model(name_or_checkpoint: str | Path, **config: Any) -> nn.Module:
@@ -24,19 +28,25 @@ def load_model(name_or_checkpoint: str | Path, **config: Any) -> nn.Module:
     Args:
         name_or_checkpoint: A name of `neuro models list`, or a checkpoint file.
         **config: For a name: keys of the model's config block (`embed_dim=64`) and of what its
-            builder must know of the data (`img_size=(96, 96, 96, 20)`, `n_outputs=2`).
+            builder must know of the data (`img_size=(96, 96, 96, 20)`, `n_outputs=2`). For a file
+            of another program, such as an official Lightning checkpoint: what its shapes do not
+            tell; all else is read off them.
 
     Returns:
         The model in evaluation mode, with its weights when a checkpoint was named.
 
     Raises:
-        UsageError: Unknown model or config key, or keys beside a checkpoint.
+        UsageError: Unknown model or config key, keys beside a checkpoint of ours, or keys missing
+            beside a foreign one.
         InputError: The checkpoint cannot be read.
         NeuroError: The weights do not fit the model that the checkpoint names.
     """
     path = Path(name_or_checkpoint)
     if not path.suffix and not path.exists():
         return _by_name(str(name_or_checkpoint), config)
+    foreign, head = read_weights(path)
+    if not head:
+        return _recognised(path, foreign, config)
     if config:
         raise UsageError(
             f"a checkpoint fixes its model, so {choices_text(config)} cannot change it",
@@ -47,6 +57,32 @@ def load_model(name_or_checkpoint: str | Path, **config: Any) -> nn.Module:
     model = build_model(checked, payload["info"])
     load_weights(model, payload["state_dict"], label=str(path))
     return model.eval()
+
+
+def _recognised(
+    path: Path, weights: Mapping[str, torch.Tensor], given: Mapping[str, Any]
+) -> nn.Module:
+    doors = [room.recognise for room in rooms().values() if room.recognise is not None]
+    found: list[Recognised] = [r for door in doors if (r := resolve(door)(weights)) is not None]
+    if not found:
+        raise NeuroError(
+            f"these are weights of no model here; their names begin with {next(iter(weights))}",
+            where=str(path),
+            hint="see `neuro models list` for the models whose checkpoints are read",
+        )
+    match = found[0]
+    missing = {key: text for key, text in match.missing.items() if key not in given}
+    if missing:
+        told = "; ".join(f"{key}: {text}" for key, text in missing.items())
+        raise UsageError(
+            f"an {match.model} whose shapes do not tell {choices_text(missing)} ({told})",
+            where=str(path),
+            hint=f"give load_model(FILE, {', '.join(f'{key}=...' for key in missing)})",
+        )
+    model = _by_name(match.model, {**match.sizes, **given})
+    report = load_weights(model, match.weights, label=str(path))
+    _log.info("%s: %d tensors loaded, none missing or left over", path.name, len(report.loaded))
+    return model
 
 
 def _by_name(name: str, values: Mapping[str, Any]) -> nn.Module:

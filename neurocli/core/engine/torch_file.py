@@ -10,8 +10,10 @@ and no message tells how to switch that off.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
+import pathlib
 import re
 import stat
 import sys
@@ -32,6 +34,8 @@ _N_HEAD = 30  # of a member, before its name
 _N_BUFFER = 1 << 20
 _RESTORE = "restore it from a copy, or take last.prev.pth beside it"
 _CONVERT = "save its state_dict again with a torch of today, or export it to .safetensors"
+# What argparse leaves in checkpoints of other programs: values that do nothing when they are built.
+_PLAIN_TYPES: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath]
 _KINDS = (
     (b"\x80", "is a bare pickle (an old torch file), which may run code when read", _CONVERT),
     (b"\x89HDF", "is an HDF5 file, not a checkpoint", "give it with --data"),
@@ -151,7 +155,8 @@ def read_torch_file(path: Path, *, map_location: str | torch.device = "cpu") -> 
         _check_bytes(path, handle)
         handle.seek(0)
         try:
-            return torch.load(handle, map_location=map_location, weights_only=True, mmap=False)
+            with torch.serialization.safe_globals(_PLAIN_TYPES):
+                return torch.load(handle, map_location=map_location, weights_only=True, mmap=False)
         except Exception as error:
             # Torch raises a dozen types here, and its texts advise to allow code; ours do not.
             raise _refusal(path, error) from None

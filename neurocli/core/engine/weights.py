@@ -28,6 +28,23 @@ _STATE = frozenset({"state_dict", "optimizer", "scaler", "ema", "rng"})
 
 
 @dataclass(frozen=True)
+class Recognised:
+    """Tell what foreign weights are of.
+
+    Args:
+        model: Name of the model.
+        sizes: Keys of its config block that the shapes give, and `n_outputs` of a head.
+        missing: What a caller must add, each key with what the shapes say about it.
+        weights: The tensors under the model's own names.
+    """
+
+    model: str
+    sizes: Mapping[str, Any]
+    missing: Mapping[str, str]
+    weights: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
 class LoadReport:
     """Tell what a state dict did to a model: names by what happened to them."""
 
@@ -158,7 +175,8 @@ def _unwrapped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _strip(name: str) -> str:
-    for prefix in _WRAPPERS:
+    # Wrappers stand around each other in any order.
+    while prefix := next((wrapper for wrapper in _WRAPPERS if name.startswith(wrapper)), None):
         name = name.removeprefix(prefix)
     return name
 

@@ -82,4 +82,5 @@ ROOM = RoomCard(
     convert=f"{_ROOM}.convert:convert_hdf5",
     figures=f"{_ROOM}.report:figures",
     cost=f"{_ROOM}.cost:clip_cost",
+    recognise=f"{_ROOM}.official:recognise",
 )

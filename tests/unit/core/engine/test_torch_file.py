@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import io
 import os
@@ -10,6 +9,7 @@ import pickle
 import random
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "folder": (lambda path: path.mkdir(), "is a folder"),
     "pipe": (os.mkfifo, "is not a regular file"),
     "absent": (lambda path: None, "there is no such file"),
-    "objects": (lambda p: torch.save(argparse.Namespace(a=1), p), "holds 'argparse.Namespace'"),
+    "objects": (lambda p: torch.save(Fraction(1, 3), p), "holds 'fractions.Fraction'"),
     "module": (lambda p: torch.save(nn.Linear(2, 2), p), "holds 'torch.nn.modules.linear.Linear'"),
 }
 
