@@ -7,6 +7,7 @@ clip that the model does see. A causal model sees only what comes before a hidde
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from neurocli.core.nn.losses import LOSSES
 from neurocli.systems.fmri.config import FmriTaskBlock
 from neurocli.systems.fmri.masking import draw_mask, mask_grid
 from neurocli.systems.fmri.models.build import backbone_of
+from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.forecast import place_means
 from neurocli.systems.fmri.task import Columns, FmriTask, ratio_of, sums_per_person
 
@@ -33,6 +35,16 @@ class MimTask(FmriTask):
     def primary_metric(self) -> PrimaryMetric:
         """Return the loss over hidden voxels, small is good."""
         return PrimaryMetric("loss", "min")
+
+    def build(self, info: Mapping[str, Any]) -> nn.Module:
+        """Return the untrained model, once a mask could be drawn for it.
+
+        Raises:
+            UsageError: The mask patch does not fit the clip, or a mask would hide everything.
+        """
+        model = super().build(info)
+        self._masks(backbone_of(model), [0])
+        return model
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the loss over the hidden patches of a batch, and the skill for the log.
@@ -104,12 +116,7 @@ class MimTask(FmriTask):
     def _hidden(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return losses and errors (M,F) of the hidden patches: the model's, zero's, the mean's."""
         task, backbone = cast(FmriTaskBlock, self.config.task), backbone_of(model)
-        counts, tokens = mask_grid(backbone.grid, backbone.patch_size, task.mask_patch_size)
-        masks = [
-            draw_mask(draw, counts, tokens, ratio=task.mask_ratio, kind=task.mask_type)
-            for draw in batch["draw"]
-        ]
-        masked = torch.from_numpy(np.stack(masks)).to(batch["clip"].device)
+        masked = self._masks(backbone, batch["draw"]).to(batch["clip"].device)
         output: dict[str, Any] = model(batch["clip"], batch["brain"], masked=masked)
         hidden, patches = output["masked"], output["patches"]
         seen = place_means(patches, output["token_index"], backbone.grid, seen=~hidden)
@@ -117,6 +124,16 @@ class MimTask(FmriTask):
         difference = output["pred"][hidden].to(wanted.dtype) - wanted
         losses = LOSSES[task.loss or "l1"](difference)
         return losses, difference.detach(), wanted, seen[hidden] - wanted
+
+    def _masks(self, backbone: FMamba, draws: Sequence[int]) -> Tensor:
+        """Draw the hidden tokens of clips (B,N)."""
+        task = cast(FmriTaskBlock, self.config.task)
+        counts, tokens = mask_grid(backbone.grid, backbone.patch_size, task.mask_patch_size)
+        masks = [
+            draw_mask(draw, counts, tokens, ratio=task.mask_ratio, kind=task.mask_type)
+            for draw in draws
+        ]
+        return torch.from_numpy(np.stack(masks))
 
 
 def _loss(columns: Columns) -> float:

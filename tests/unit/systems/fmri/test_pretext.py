@@ -92,22 +92,13 @@ def test_hidden_patches_are_judged_and_not_seen(kind: str, bidirectional: bool) 
         assert mean == summary.baselines["zero"]["mse_masked"]
     # What is hidden must not reach the prediction: other voxels there, the same prediction.
     losses, *_ = task._hidden(model, batch)
-    masked = model(batch["clip"], batch["brain"], masked=_masks(task, model, batch))
+    masked = model(batch["clip"], batch["brain"], masked=task._masks(model, batch["draw"]))
     changed = batch["clip"].clone()
-    hidden = _voxels(_masks(task, model, batch))
+    hidden = _voxels(task._masks(model, batch["draw"]))
     changed[hidden] += 5
-    again = model(changed, batch["brain"], masked=_masks(task, model, batch))
+    again = model(changed, batch["brain"], masked=task._masks(model, batch["draw"]))
     torch.testing.assert_close(masked["pred"], again["pred"])
     assert losses.numel() > 0
-
-
-def _masks(task: MimTask, model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    from neurocli.systems.fmri.masking import draw_mask, mask_grid
-
-    counts, tokens = mask_grid(model.grid, model.patch_size, None)
-    kind = task.config.task.mask_type  # type: ignore[attr-defined]
-    masks = [draw_mask(draw, counts, tokens, ratio=0.6, kind=kind) for draw in batch["draw"]]
-    return torch.stack([torch.from_numpy(mask) for mask in masks])
 
 
 def _voxels(masked: torch.Tensor) -> torch.Tensor:
@@ -115,6 +106,12 @@ def _voxels(masked: torch.Tensor) -> torch.Tensor:
     for axis in (2, 3, 4):
         grid = grid.repeat_interleave(2, axis)
     return grid
+
+
+def test_a_mask_that_cannot_be_drawn_is_refused_before_training() -> None:
+    settings = [*SMALL, "task.mask_patch_size=3,2,2,1"]
+    with pytest.raises(UsageError, match="mask patch of 3 along H"):
+        MimTask(load_config(model="fmamba", set=settings)).build({**INFO, "objective": "mim"})
 
 
 def test_contrast_tells_people_and_not_clips_apart() -> None:
