@@ -170,6 +170,8 @@ class ClipSet:
     def sample(self, index: int, epoch: int) -> dict[str, Any]:
         """Return one clip with its names, and `draw`, the seed of whatever is random about it.
 
+        `unit` names what its outputs are averaged over and judged as: its participant.
+
         Raises:
             InputError: The file is damaged.
         """
@@ -182,6 +184,7 @@ class ClipSet:
             "brain": brain,
             "subject": entry.subject,
             "participant": entry.participant,
+            "unit": entry.participant,
             "start": start,
             "draw": draw,
             "target": self.targets[entry.participant] if self.targets is not None else None,
@@ -197,7 +200,7 @@ class ClipSet:
             "clip": torch.from_numpy(np.stack([sample["clip"] for sample in samples])),
             "brain": torch.from_numpy(np.stack([sample["brain"] for sample in samples])),
         }
-        for key in ("subject", "participant", "start", "draw"):
+        for key in ("subject", "participant", "unit", "start", "draw"):
             batch[key] = [sample[key] for sample in samples]
         if self.pairs:
             batch["pair"] = torch.from_numpy(np.stack([sample["pair"] for sample in samples]))
