@@ -72,15 +72,7 @@ def read_table(path: Path, *, id_column: str | None = None, encoding: str | None
         UsageError: `id_column` is no column of the table.
         MissingDependencyError: A Parquet table without a library that reads it.
     """
-    with open_regular(path, max_bytes=_MAX_BYTES) as handle:
-        data = handle.read()
-    if data.startswith(parquet.MAGIC):
-        rows = parquet.parse(path)
-    else:
-        foreign = foreign_content(data, is_text_wanted=True)
-        if foreign:
-            raise InputError(path, foreign[0], f"{foreign[1]}; a CSV or TSV table is needed")
-        rows = delimited.parse(path, delimited.decode(path, data, encoding))
+    rows = _read_rows(path, encoding)
     names = _names(path, rows.header)
     position = _id_position(names, rows, id_column, path)
     ids = [_unguarded(row[position]) for row in rows.cells]
@@ -91,6 +83,38 @@ def read_table(path: Path, *, id_column: str | None = None, encoding: str | None
         if index != position
     }
     return Table(ids, names[position], columns, path)
+
+
+def read_records(path: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """Read a table whose rows need no id, such as the events of a run.
+
+    Args:
+        path: As for `read_table`.
+
+    Returns:
+        (line of the file, column -> text or None where missing) of each row, in file order.
+
+    Raises:
+        InputError: The file is no table, or a row is ragged, or column names repeat.
+        MissingDependencyError: A Parquet table without a library that reads it.
+    """
+    rows = _read_rows(path, None)
+    names = _names(path, rows.header)
+    return [
+        (line, {name: _cell(cell) for name, cell in zip(names, cells, strict=True)})
+        for line, cells in zip(rows.lines, rows.cells, strict=True)
+    ]
+
+
+def _read_rows(path: Path, encoding: str | None) -> Rows:
+    with open_regular(path, max_bytes=_MAX_BYTES) as handle:
+        data = handle.read()
+    if data.startswith(parquet.MAGIC):
+        return parquet.parse(path)
+    foreign = foreign_content(data, is_text_wanted=True)
+    if foreign:
+        raise InputError(path, foreign[0], f"{foreign[1]}; a CSV or TSV table is needed")
+    return delimited.parse(path, delimited.decode(path, data, encoding))
 
 
 def _names(path: Path, header: list[str]) -> list[str]:

@@ -54,6 +54,15 @@ class ClipPlan:
     stored_scaling: str
 
 
+def window_name(subject: str, start: int) -> str:
+    """Return the name of one window of a run.
+
+    >>> window_name("sub-01_run-2", 40)
+    'sub-01_run-2@40'
+    """
+    return f"{subject}@{start}"
+
+
 def draw_of(seed: int, epoch: int, index: int) -> int:
     """Return the seed of one sample in one epoch, the same on any machine.
 
@@ -139,7 +148,9 @@ class ClipSet:
     Args:
         reader: Reads clips.
         clips: (run index, first frame) of each clip.
-        targets: Participant -> label or number; None when nothing is supervised.
+        targets: Unit -> label or number; None when nothing is supervised.
+        by_window: Judge every window by itself, as labelled windows are; else outputs are averaged
+            over a participant.
         pairs: Give each clip a second one of its run, drawn anew every epoch from the times
             outside the first.
         seed: Of whatever is drawn.
@@ -151,10 +162,11 @@ class ClipSet:
         clips: Sequence[tuple[int, int]],
         targets: Mapping[str, float] | None = None,
         *,
+        by_window: bool = False,
         pairs: bool = False,
         seed: int = 0,
     ) -> None:
-        self.reader, self.pairs, self.seed = reader, pairs, seed
+        self.reader, self.by_window, self.pairs, self.seed = reader, by_window, pairs, seed
         self.clips = tuple(clips)
         self.targets = targets
 
@@ -167,10 +179,19 @@ class ClipSet:
         """Return the participants, each once, in the order of their clips."""
         return list(dict.fromkeys(self.reader.runs[run].participant for run, _ in self.clips))
 
+    @property
+    def units(self) -> list[str]:
+        """Return what is judged, each once, in the order of the clips."""
+        return list(dict.fromkeys(self.unit(index) for index in range(len(self))))
+
+    def unit(self, index: int) -> str:
+        """Return the name of what a clip's outputs are averaged over: its window or person."""
+        run, start = self.clips[index]
+        entry = self.reader.runs[run]
+        return window_name(entry.subject, start) if self.by_window else entry.participant
+
     def sample(self, index: int, epoch: int) -> dict[str, Any]:
         """Return one clip with its names, and `draw`, the seed of whatever is random about it.
-
-        `unit` names what its outputs are averaged over and judged as: its participant.
 
         Raises:
             InputError: The file is damaged.
@@ -184,10 +205,10 @@ class ClipSet:
             "brain": brain,
             "subject": entry.subject,
             "participant": entry.participant,
-            "unit": entry.participant,
+            "unit": self.unit(index),
             "start": start,
             "draw": draw,
-            "target": self.targets[entry.participant] if self.targets is not None else None,
+            "target": self.targets[self.unit(index)] if self.targets is not None else None,
         }
         if self.pairs:
             starts = self.reader.partners(run, start)

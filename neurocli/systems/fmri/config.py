@@ -47,6 +47,10 @@ class FmriDataBlock(DataBlock):
     img_size: IntTriple | None = Field(
         None, description="grid in voxels; null pads each axis to a multiple of the patch"
     )
+    events: str | None = Field(
+        None, description="table or folder of onset, duration, trial_type: windows get labels"
+    )
+    event_lag_s: float = Field(5.0, ge=0, description="seconds from an event to its window")
 
 
 def clip_size(data: FmriDataBlock, info: Mapping[str, Any]) -> tuple[int, int, int, int]:

@@ -7,8 +7,8 @@ into parts. Without a dataset the built-in cohort stands in, and the result says
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,32 +16,17 @@ from neurocli.core.catalog import find_model, find_task
 from neurocli.core.cohort.assign import Assignment, assign_parts
 from neurocli.core.config.run import RunConfig
 from neurocli.core.data.documents import read_json
-from neurocli.core.data.geometry import padding_to_multiple, voxel_size_mm
-from neurocli.core.data.windows import window_starts
+from neurocli.core.data.geometry import padding_to_multiple
 from neurocli.core.engine.task import Part, RunData, SampleSet
 from neurocli.core.errors import InputError, NeuroError, UsageError
 from neurocli.core.events import Listener, ignore
-from neurocli.core.names import choices_text
-from neurocli.systems.fmri.clips import ClipPlan, ClipReader, ClipSet, Run
+from neurocli.systems.fmri.clips import ClipPlan, ClipReader, ClipSet
 from neurocli.systems.fmri.config import FMambaConfig, FmriDataBlock, FmriTaskBlock
-from neurocli.systems.fmri.store import find_stores, open_store
+from neurocli.systems.fmri.event_windows import label_windows
+from neurocli.systems.fmri.found import Found, keep_labelled, leave_out_unpaired, scan_dataset
 from neurocli.systems.fmri.targets import Targets, read_targets
 
 Triple = tuple[int, int, int]
-
-
-@dataclass
-class _Found:
-    """Collect what a dataset folder holds while it is read."""
-
-    runs: list[Run] = field(default_factory=list)
-    starts: list[list[int]] = field(default_factory=list)
-    shapes: list[Triple] = field(default_factory=list)
-    scalings: set[str] = field(default_factory=set)
-    spacings_mm: set[tuple[float, ...]] = field(default_factory=set)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    digest: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def open_data(
@@ -70,15 +55,13 @@ def open_data(
     data = cast(FmriDataBlock, config.data)
     task = cast(FmriTaskBlock, config.task)
     folder, built_in = _folder(data, listener)
-    found = _scan(folder, data)
-    targets = _targets(config, data, task, folder)
+    found = scan_dataset(folder, data)
+    targets = _targets(config, data, task, folder, found)
     if targets is not None and like is not None:
         targets = targets.as_trained(tuple(like["classes"]))
-    _keep(found, targets)
     plan = _plan(config, data, found, like)
-    people = list(dict.fromkeys(run.participant for run in found.runs))
     assigned = assign_parts(
-        people,
+        found.participants,
         parts=split,
         split_path=data.split,
         table_path=_table(data, folder),
@@ -86,12 +69,19 @@ def open_data(
     )
     objective = _objective(config, task, targets)
     reader = ClipReader(found.runs, plan)
-    pairs = objective == "contrastive"
-    if pairs:
-        _leave_out_unpaired(reader, found)
+    if objective == "contrastive":
+        leave_out_unpaired(found, reader)
+    make_set = partial(
+        ClipSet,
+        reader,
+        targets=targets.values if targets is not None else None,
+        by_window=data.events is not None,
+        pairs=objective == "contrastive",
+        seed=config.run.seed,
+    )
     return RunData(
         objective=objective,
-        parts=_parts(reader, found, assigned, targets, pairs=pairs, seed=config.run.seed),
+        parts=_parts(found, assigned, make_set),
         info={**_info(plan, targets, found, task), "objective": objective},
         split=assigned.parts,
         split_sha256=assigned.sha256,
@@ -119,48 +109,6 @@ def _is_built_in(folder: Path) -> bool:
     return path.is_file() and bool(read_json(path).get("built_in_data", False))
 
 
-def _scan(folder: Path, data: FmriDataBlock) -> _Found:
-    found = _Found()
-    for subject, _, path in find_stores(folder):
-        try:
-            store = open_store(path)
-        except NeuroError as error:
-            found.left_out.append((subject, error.message))
-            continue
-        starts = window_starts(
-            store.n_frames,
-            data.sequence_length,
-            stride_within=data.stride_within,
-            stride_between=data.stride_between,
-        )
-        if not starts:
-            needed = data.sequence_length * data.stride_within
-            reason = f"{store.n_frames} frames, shorter than one clip of {needed}"
-            found.left_out.append((subject, f"{reason}; lower data.sequence_length"))
-        else:
-            found.runs.append(Run(subject, store.participant, path))
-            found.starts.append(starts)
-            found.shapes.append(cast(Triple, tuple(store.shape[:3])))
-            found.scalings.add(store.scaling)
-            spacing = voxel_size_mm(store.affine)
-            found.spacings_mm.add(tuple(round(size, 2) for size in spacing))
-            found.digest.append(f"{subject} {store.shape} {path.stat().st_size}")
-        store.close()
-    if not found.runs:
-        raise _nothing(folder, found.left_out)
-    return found
-
-
-def _nothing(folder: Path, left_out: Sequence[tuple[str, str]]) -> NeuroError:
-    if not left_out:
-        return InputError(
-            folder, "holds no runs", "name a folder made by preprocess or convert-hdf5"
-        )
-    name, reason = left_out[0]
-    more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
-    return InputError(folder, f"no usable run: {name}: {reason}{more}")
-
-
 def _objective(config: RunConfig, task: FmriTaskBlock, targets: Targets | None) -> str:
     if task.objective is not None:
         return task.objective
@@ -173,47 +121,29 @@ def _table(data: FmriDataBlock, folder: Path) -> Path:
 
 
 def _targets(
-    config: RunConfig, data: FmriDataBlock, task: FmriTaskBlock, folder: Path
+    config: RunConfig, data: FmriDataBlock, task: FmriTaskBlock, folder: Path, found: Found
 ) -> Targets | None:
     room, card = find_model(config.model.name)
     if find_task(room, card.tasks[0]).kind == "pretrain":
-        if task.target is not None:
+        if task.target is not None or data.events is not None:
+            given = f"--task {task.target}" if task.target else f"data.events={data.events}"
             raise UsageError(
-                f"{card.name} is pretrained without labels, not on --task {task.target}",
+                f"{card.name} is pretrained without labels, not on {given}",
                 hint="choose a model with a head, such as fmamba_mlp",
             )
         return None
     if task.target is None:
-        raise UsageError(
-            f"{card.name} needs --task", hint="name a phenotype column, such as sex or age"
-        )
-    return read_targets(_table(data, folder), task.target, task.target_type)
-
-
-def _keep(found: _Found, targets: Targets | None) -> None:
-    people = list(dict.fromkeys(run.participant for run in found.runs))
-    chosen = {name for name in people if targets is None or name in targets.values}
-    dropped = [name for name in people if name not in chosen]
-    if targets is not None and dropped and chosen:
-        found.notes.append(
-            f"{len(dropped)} participants have no value of {targets.column} and take no part: "
-            f"{choices_text(dropped)}"
-        )
-    pairs = zip(found.runs, found.starts, found.shapes, strict=True)
-    rows = [row for row in pairs if row[0].participant in chosen]
-    if not rows:
-        column = targets.column if targets else ""
-        raise NeuroError(
-            f"no participant of the dataset has a value of {column}",
-            hint="ids in the table must equal the dataset's; see participants in manifest.jsonl",
-        )
-    found.runs = [row[0] for row in rows]
-    found.starts = [row[1] for row in rows]
-    found.shapes = [row[2] for row in rows]
+        hint = "a column of the events, such as trial_type" if data.events else "sex or age"
+        raise UsageError(f"{card.name} needs --task", hint=f"name what it learns: {hint}")
+    if data.events is not None:
+        return label_windows(found, data, task.target, task.target_type)
+    targets = read_targets(_table(data, folder), task.target, task.target_type)
+    keep_labelled(found, targets)
+    return targets
 
 
 def _plan(
-    config: RunConfig, data: FmriDataBlock, found: _Found, like: Mapping[str, Any] | None
+    config: RunConfig, data: FmriDataBlock, found: Found, like: Mapping[str, Any] | None
 ) -> ClipPlan:
     if len(found.scalings) > 1:
         raise NeuroError(
@@ -262,46 +192,24 @@ def _grid(
 
 
 def _parts(
-    reader: ClipReader,
-    found: _Found,
-    assigned: Assignment,
-    targets: Targets | None,
-    *,
-    pairs: bool,
-    seed: int,
+    found: Found, assigned: Assignment, make: Callable[[list[tuple[int, int]]], ClipSet]
 ) -> Mapping[Part, SampleSet]:
-    values = targets.values if targets is not None else None
     parts: dict[Part, SampleSet] = {}
     for part, names in assigned.parts.items():
         people = set(names)
         clips = [
             (index, start)
-            for index, run in enumerate(found.runs)
-            if run.participant in people
-            for start in found.starts[index]
+            for index, each in enumerate(found.usable)
+            if each.run.participant in people
+            for start in each.starts
         ]
         if clips:
-            parts[cast(Part, part)] = ClipSet(reader, clips, values, pairs=pairs, seed=seed)
+            parts[cast(Part, part)] = make(clips)
     return parts
 
 
-def _leave_out_unpaired(reader: ClipReader, found: _Found) -> None:
-    """Drop the clips that no other clip of their run lies outside of."""
-    for index, run in enumerate(reader.runs):
-        paired = [start for start in found.starts[index] if reader.partners(index, start)]
-        if not paired:
-            found.left_out.append((run.subject, "too short for two clips that share no time"))
-        found.starts[index] = paired
-    if not any(found.starts):
-        raise NeuroError(
-            f"no run is long enough for two clips of {reader.plan.length} frames",
-            where="task.objective: contrastive",
-            hint="lower data.sequence_length",
-        )
-
-
 def _info(
-    plan: ClipPlan, targets: Targets | None, found: _Found, task: FmriTaskBlock
+    plan: ClipPlan, targets: Targets | None, found: Found, task: FmriTaskBlock
 ) -> dict[str, Any]:
     info: dict[str, Any] = {
         "img_size": [*plan.grid, plan.length],
@@ -316,7 +224,7 @@ def _info(
     return info
 
 
-def _other_spacing(found: _Found, like: Mapping[str, Any] | None) -> list[str]:
+def _other_spacing(found: Found, like: Mapping[str, Any] | None) -> list[str]:
     known = {tuple(spacing) for spacing in (like or {}).get("spacings_mm", ())}
     strange = sorted(found.spacings_mm - known) if known else []
     if not strange:
@@ -328,7 +236,7 @@ def _other_spacing(found: _Found, like: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _notes(built_in: bool, found: _Found, plan: ClipPlan, assigned: Assignment) -> list[str]:
+def _notes(built_in: bool, found: Found, plan: ClipPlan, assigned: Assignment) -> list[str]:
     notes = list(found.notes)
     if built_in:
         notes.append("built-in synthetic cohort: figures say nothing about real brains")

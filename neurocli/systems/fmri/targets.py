@@ -28,8 +28,9 @@ class Targets:
         column: Name of the column.
         kind: How it is learned.
         classes: Names of the classes in label order; empty for a number.
-        values: Participant -> label (class index) or number; absent where missing.
-        missing: Participants of the table without a usable value.
+        values: Unit (a participant, or a labelled window) -> label (class index) or number; absent
+            where missing.
+        missing: Units of the table without a usable value.
     """
 
     column: str
@@ -79,7 +80,22 @@ def read_targets(path: Path, column: str, kind: TargetType | None) -> Targets:
             where=str(path),
             hint="give --set data.table=FILE with a column of participant ids",
         )
-    table = read_table(path)
+    return targets_of(read_table(path), column, kind)
+
+
+def targets_of(table: Table, column: str, kind: TargetType | None) -> Targets:
+    """Turn one column of a table into targets.
+
+    Args:
+        table: One row per unit.
+        column: Name of the column.
+        kind: None decides: numbers with more than ten distinct values are regressed.
+
+    Raises:
+        UsageError: No such column.
+        NeuroError: One class only, or words where numbers are meant.
+    """
+    path = table.path
     if column not in table.columns:
         near = nearest(column, table.columns)
         guess = f"; did you mean {near}?" if near else ""
