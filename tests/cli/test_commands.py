@@ -15,6 +15,7 @@ import pytest
 
 from neurocli.core import events
 from neurocli.core.data.items import PrepareResult
+from neurocli.core.engine.judgement import EvalResult
 
 NAN = float("nan")
 
@@ -36,23 +37,21 @@ class Trained:
     plan: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Judged:
-    checkpoint: Path = Path("best.pth")
-    model: str = "fmamba_mlp"
-    part: str = "test"
-    n: int = 7
-    metrics: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 0.9, "auroc": NAN})
-    ci95: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"accuracy": (0.7, 1)})
-    baselines: Mapping[str, Mapping[str, float]] = field(
-        default_factory=lambda: {"majority": {"accuracy": 0.5}}
-    )
-    out: Path = Path("runs/a/evaluations/test")
-    in_sample: bool = False
-    built_in_data: bool = False
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    plan: Mapping[str, Any] | None = None
+def judged(**changes: Any) -> EvalResult:
+    plain: dict[str, Any] = {
+        "checkpoint": Path("best.pth"),
+        "model": "fmamba_mlp",
+        "part": "test",
+        "out": Path("runs/a/evaluations/test"),
+        "in_sample": False,
+        "built_in_data": False,
+        "n": 7,
+        "metrics": {"accuracy": 0.9, "auroc": NAN},
+        "ci95": {"accuracy": (0.7, 1)},
+        "baselines": {"majority": {"accuracy": 0.5}},
+        "verdicts": {"majority": {"accuracy": "better"}},
+    }
+    return EvalResult(**{**plain, **changes})
 
 
 def _prepared(**changes: Any) -> PrepareResult:
@@ -130,7 +129,7 @@ BEHIND = {
     "convert-hdf5": ("convert_hdf5", lambda *_, **__: _prepared()),
     "split": ("make_split", lambda table, out, **named: _split(out, **named)),
     "train": ("train", lambda *_, **__: Trained()),
-    "evaluate": ("evaluate", lambda *_, **__: Judged()),
+    "evaluate": ("evaluate", lambda *_, **__: judged()),
     "flops": ("count_flops", lambda *_, **__: COST),
     "profile": ("profile", lambda *_, **__: MEASURED),
     "report": ("make_report", lambda *_, **__: REPORT),
@@ -175,7 +174,8 @@ def test_dry_run_reaches_the_function_and_shows_the_plan(
     neuro: Any, pretend: Any, command: str
 ) -> None:
     words, _, _ = CONTRACT[command]
-    name, fake = BEHIND[command]
+    name, answer = BEHIND[command]
+    fake: Any = answer
 
     def planned(*args: Any, **kwargs: Any) -> Any:
         result = fake(*args, **kwargs)
@@ -285,16 +285,33 @@ def test_train_ends_with_a_summary_and_the_next_commands(neuro: Any, pretend: An
 
 
 def test_evaluate_shows_interval_baseline_and_n(neuro: Any, pretend: Any) -> None:
-    pretend("evaluate", lambda *_, **__: Judged())
+    pretend("evaluate", lambda *_, **__: judged())
     lines = neuro("evaluate", "best.pth").out.splitlines()
     assert lines[0] == "test part, n = 7 subjects"
     assert lines[1].split() == ["metric", "fmamba_mlp", "95", "%", "interval", "majority"]
-    assert lines[2].split() == ["accuracy", "0.9", "0.7", "to", "1", "0.5"]
+    assert lines[2].split() == ["accuracy", "0.9", "0.7", "to", "1", "0.5", "(better)"]
     assert lines[3].split() == ["auroc", "undefined", "undefined", "-"]
 
 
+def test_evaluate_shows_confusion_and_sites(neuro: Any, pretend: Any) -> None:
+    confusion = {"classes": ["F", "M"], "counts": [[3, 1], [0, 3]]}
+    sites = [{"site": "here", "n": 5, "accuracy": 0.8, "auroc": NAN}, {"site": "there", "n": 2}]
+    answer = judged(unit="windows", details={"confusion": confusion}, per_site=sites)
+    pretend("evaluate", lambda *_, **__: answer)
+    text = neuro("evaluate", "best.pth").out
+    assert "n = 7 windows" in text
+    shown = [line.split() for line in text.splitlines()]
+    assert ["true", "class", "as", "F", "as", "M"] in shown
+    assert ["F", "3", "1"] in shown
+    assert ["here", "5", "0.8", "undefined"] in shown
+    assert ["there", "2", "-", "-"] in shown
+    found = neuro("evaluate", "best.pth", "--json").json
+    assert found["confusion"] == confusion
+    assert found["per_site"][0] == {"site": "here", "n": 5, "accuracy": 0.8, "auroc": None}
+
+
 def test_an_undefined_metric_is_null_in_json(neuro: Any, pretend: Any) -> None:
-    pretend("evaluate", lambda *_, **__: Judged())
+    pretend("evaluate", lambda *_, **__: judged())
     answer = neuro("evaluate", "best.pth", "--json")
     assert answer.json["metrics"] == {"accuracy": 0.9, "auroc": None}
     assert answer.json["ci95"] == {"accuracy": [0.7, 1]}
@@ -302,18 +319,20 @@ def test_an_undefined_metric_is_null_in_json(neuro: Any, pretend: Any) -> None:
 
 
 def test_in_sample_figures_are_a_warning(neuro: Any, pretend: Any) -> None:
-    pretend("evaluate", lambda *_, **__: Judged(in_sample=True, notes=["7 of 7 trained on"]))
+    pretend("evaluate", lambda *_, **__: judged(in_sample=True, notes=["7 of 7 trained on"]))
     answer = neuro("evaluate", "best.pth", "-q")
     assert answer.err == "warning: 7 of 7 trained on\n"
     assert "trained on some of them" in neuro("evaluate", "best.pth").out
 
 
 def test_evaluate_hands_over_what_was_given(neuro: Any, pretend: Any) -> None:
-    calls = pretend("evaluate", lambda *_, **__: Judged())
-    neuro("evaluate", "b.pth", "--part", "val", "--save_predictions", "--batch-size", 3)
+    calls = pretend("evaluate", lambda *_, **__: judged())
+    neuro("evaluate", "b.pth", "--part", "val", "--save_predictions", "--embeddings",
+          "--batch-size", 3)  # fmt: skip
     args, options = calls[0]
     assert args == (Path("b.pth"),)
     assert (options["part"], options["save_predictions"], options["batch_size"]) == ("val", True, 3)
+    assert options["embeddings"] is True
     assert (options["data"], options["split"], options["device"]) == (None, None, None)
 
 

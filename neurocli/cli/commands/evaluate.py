@@ -17,7 +17,7 @@ from neurocli.cli.views import plan_view
 from neurocli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from neurocli.core.engine.evaluate import EvalResult
+    from neurocli.core.engine.judgement import EvalResult
 
 _DATA, _RUN, _TUMOUR = "Data", RUN_PANEL, "Segmentation checkpoints only"
 
@@ -66,14 +66,19 @@ def evaluate(
     save_predictions: Annotated[
         bool, switch("--save-predictions", "Keep every prediction.", _RUN)
     ] = False,
+    embeddings: Annotated[
+        bool, switch("--embeddings", "Keep one vector per clip, from before the head.", _RUN)
+    ] = False,
     device: options.Device = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
 ) -> int:
     """Judge a checkpoint on held-out subjects.
 
-    Each metric is shown with its 95 % interval over subjects, beside simple baselines on the same
-    subjects. The result says when subjects of the training part were judged.
+    Each metric is shown with its 95 % interval over subjects, beside baselines on the same
+    subjects: the commonest class or the mean, and linear models on connectivity and on regions,
+    fitted on the training part. "Better" is said only where the intervals part. The result says
+    when subjects of the training part were judged.
     """
     _refuse_tumour_options(
         {"--sliding-window": sliding_window, "--roi": roi, "--overlap": overlap,
@@ -91,6 +96,7 @@ def evaluate(
             set=settings or (),
             out=out,
             save_predictions=save_predictions,
+            embeddings=embeddings,
             device=device,
             force=force,
             dry_run=dry_run,
@@ -113,29 +119,18 @@ def _show(result: EvalResult) -> int:
     output = sink()
     for note in result.notes:
         output.note(note, "warning" if result.in_sample else "info")
-    values = {
-        "checkpoint": result.checkpoint,
-        "model": result.model,
-        "part": result.part,
-        "n": result.n,
-        "metrics": result.metrics,
-        "ci95": result.ci95,
-        "out": result.out,
-        "baselines": result.baselines,
-        "in_sample": result.in_sample,
-        "notes": result.notes,
-        "built_in_data": result.built_in_data,
-        "left_out": result.left_out,
-    }
+    from neurocli.core.engine.judgement import result_values
+
+    values = result_values(result)
     if result.plan is not None:
         output.show("evaluate", {**values, "plan": result.plan}, view=plan_view(result.plan))
     else:
-        output.show("evaluate", values, main=result.out, view=[_table(result)])
+        output.show("evaluate", values, main=result.out, view=_tables(result))
         output.hint(f"per-subject table: {result.out / 'per_subject.csv'}")
     return output.left_out(result.left_out)
 
 
-def _table(result: EvalResult) -> Table:
+def _tables(result: EvalResult) -> list[Table]:
     # A figure on training subjects must not be readable without this remark.
     seen = ", trained on some of them" if result.in_sample else ""
     rows = [
@@ -143,12 +138,38 @@ def _table(result: EvalResult) -> Table:
             name,
             metric,
             _interval(result.ci95.get(name)),
-            *(baseline.get(name) for baseline in result.baselines.values()),
+            *(_beside(result, baseline, name) for baseline in result.baselines),
         ]
         for name, metric in result.metrics.items()
     ]
     columns = ["metric", result.model, "95 % interval", *result.baselines]
-    return Table(columns, rows, f"{result.part} part, n = {result.n} subjects{seen}")
+    title = f"{result.part} part, n = {result.n} {result.unit}{seen}"
+    found = [Table(columns, rows, title)]
+    confusion = result.details.get("confusion")
+    if confusion:
+        counts = zip(confusion["classes"], confusion["counts"], strict=True)
+        found.append(
+            Table(
+                ["true class", *(f"as {name}" for name in confusion["classes"])],
+                [[name, *row] for name, row in counts],
+                f"{result.unit} by true and predicted class",
+            )
+        )
+    if result.per_site:
+        names = ["site", "n", *result.metrics]
+        found.append(
+            Table(names, [[row.get(k) for k in names] for row in result.per_site], "sites")
+        )
+    return found
+
+
+def _beside(result: EvalResult, baseline: str, metric: str) -> str | None:
+    number = result.baselines[baseline].get(metric)
+    if number is None:
+        return None
+    said = result.verdicts.get(baseline, {}).get(metric)
+    # The word is the model's: it is better than this column's method, or not.
+    return f"{cell_text(number)} ({said})" if said in ("better", "worse") else cell_text(number)
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:

@@ -41,7 +41,8 @@ def _as_number(text: str) -> int | float | str:
     return text
 
 
-def _as_texts(value: Any) -> Any:
+def as_texts(value: Any) -> Any:
+    """Return words of `a,b` or of a list as a tuple, anything else as it is."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return tuple(value) if isinstance(value, list) else value
@@ -55,5 +56,5 @@ IntQuad = Annotated[tuple[int, int, int, int], BeforeValidator(_as_tuple)]
 """Four whole numbers (H, W, D, T)."""
 FloatPair = Annotated[tuple[float, float], BeforeValidator(_as_tuple)]
 """Two numbers."""
-TextTuple = Annotated[tuple[str, ...], BeforeValidator(_as_texts)]
+TextTuple = Annotated[tuple[str, ...], BeforeValidator(as_texts)]
 """Words, as `[a, b]` or `a,b`."""

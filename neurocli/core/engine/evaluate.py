@@ -6,31 +6,28 @@ people the model was trained on says so.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
+
+import torch
 
 from neurocli.core.catalog import find_model, find_task, resolve
 from neurocli.core.config.flags import flag_layer
 from neurocli.core.config.load import check_layers, plain_layer, settings_layer
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
-from neurocli.core.data.tables import safe_cell
 from neurocli.core.engine.checkpoint import load_checkpoint
-from neurocli.core.engine.rows import gather_rows
+from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
+from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
-from neurocli.core.engine.task import Rows, RunData, SampleSet, Summary, Task
+from neurocli.core.engine.task import RunData, SampleSet, Task
 from neurocli.core.engine.weights import load_weights
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import Listener, Note, ignore
-from neurocli.core.paths import durable_json, durable_write
 
 PARTS = ("test", "val", "train", "all")
-_WRITTEN = ("metrics.json", "per_subject.csv", "predictions")
 
 
 class EvaluateOptions(TypedDict, total=False):
@@ -44,44 +41,10 @@ class EvaluateOptions(TypedDict, total=False):
     batch_size: int | None
     set: Sequence[str]
     save_predictions: bool
+    embeddings: bool
     force: bool
     dry_run: bool
     listener: Listener
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """Hold the judgement of a checkpoint.
-
-    Args:
-        checkpoint: The file.
-        model: Model name.
-        part: The people judged: test, val, train or all.
-        out: Where metrics.json and per_subject.csv are.
-        in_sample: Whether some of them were in the training part.
-        built_in_data: Whether the built-in cohort was judged.
-        n: How many they are.
-        metrics: Name -> value; NaN where undefined.
-        ci95: Name -> (low, high); absent where undefined.
-        baselines: Baseline -> its metrics on the same people.
-        left_out: (name, reason) of what was found and could not be used.
-        notes: Sentences the user should read.
-        plan: What would be done, when nothing was done.
-    """
-
-    checkpoint: Path
-    model: str
-    part: str
-    out: Path
-    in_sample: bool
-    built_in_data: bool
-    n: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    ci95: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    plan: Mapping[str, Any] | None = None
 
 
 def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> EvalResult:
@@ -122,29 +85,52 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         left_out=data.left_out,
         notes=notes,
     )
-    _claim(result.out, force=bool(options.get("force")))
+    claim_folder(result.out, force=bool(options.get("force")))
     if options.get("dry_run"):
         plan = {"would_write": str(result.out), "samples": sum(map(len, samples))}
         return replace(result, plan=plan)
+    judge = _rebuilt(payload, config, device, path, listener)
+    tuned = judge.tune(data.parts.get("val")) if part != "val" else []
+    rows = judge.rows(samples)
+    summary, more = with_baselines(judge.task, data, samples, judge.task.summarise(rows), listener)
+    for note in (more := [*tuned, *summary.notes, *more]):
+        listener(Note(note))
+    result = replace(
+        result,
+        n=summary.n,
+        unit=summary.unit,
+        metrics=summary.metrics,
+        ci95=summary.ci95,
+        baselines=summary.baselines,
+        baseline_ci95=summary.baseline_ci95,
+        verdicts=verdicts(summary, in_sample=result.in_sample),
+        per_site=per_site(judge.task, rows, data.sites),
+        details=summary.details,
+        notes=[*result.notes, *more],
+    )
+    write_judgement(
+        result,
+        summary.per_subject,
+        rows=rows if options.get("save_predictions") else None,
+        embeddings=judge.embeddings(samples) if options.get("embeddings") else None,
+    )
+    return result
+
+
+def _rebuilt(
+    payload: Mapping[str, Any],
+    config: RunConfig,
+    device: torch.device,
+    path: Path,
+    listener: Listener,
+) -> Judge:
+    room, _ = find_model(config.model.name)
     task: Task = resolve(find_task(room, payload["objective"]).task)(config)
     task.load_state_dict(payload["task_state"])
     seed_everything(config.run.seed)
     model = task.build(payload["info"])
     load_weights(model, payload["state_dict"], label=str(path))
-    model.to(device)
-    rows: Rows = []
-    for chosen in samples:
-        rows += gather_rows(task, model, chosen, config, device, listener=listener)
-    summary = task.summarise(rows)
-    result = replace(
-        result,
-        n=summary.n,
-        metrics=summary.metrics,
-        ci95=summary.ci95,
-        baselines=summary.baselines,
-    )
-    _write(result, summary, rows if options.get("save_predictions") else None)
-    return result
+    return Judge(task, model.to(device), config, device, listener)
 
 
 def _config(payload: Mapping[str, Any], options: EvaluateOptions, path: Path) -> RunConfig:
@@ -199,58 +185,3 @@ def _seen(samples: Sequence[SampleSet], payload: Mapping[str, Any]) -> list[str]
 def _default_out(path: Path, part: str) -> Path:
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return run / "evaluations" / part
-
-
-def _claim(out: Path, *, force: bool) -> None:
-    entries = out.iterdir() if out.is_dir() else ()
-    strangers = sorted(entry.name for entry in entries if entry.name not in _WRITTEN)
-    if strangers and not force:
-        raise UsageError(
-            f"the output folder holds other files ({strangers[0]})",
-            where=str(out),
-            hint="choose another --out, or --force to write beside them",
-        )
-
-
-def metrics_record(result: EvalResult) -> dict[str, Any]:
-    """Return a judgement as plain values for JSON; undefined numbers become None."""
-    return {
-        "schema": "neuro/evaluate/1",
-        "checkpoint": str(result.checkpoint),
-        "model": result.model,
-        "part": result.part,
-        "n": result.n,
-        "metrics": {name: _finite(value) for name, value in result.metrics.items()},
-        "ci95": {name: list(interval) for name, interval in result.ci95.items()},
-        "out": str(result.out),
-        "baselines": {
-            baseline: {name: _finite(value) for name, value in values.items()}
-            for baseline, values in result.baselines.items()
-        },
-        "in_sample": result.in_sample,
-        "built_in_data": result.built_in_data,
-        "left_out": [list(row) for row in result.left_out],
-        "notes": result.notes,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _write(result: EvalResult, summary: Summary, rows: Rows | None) -> None:
-    durable_write(result.out / "per_subject.csv", _as_csv(summary.per_subject))
-    if rows is not None:
-        durable_write(result.out / "predictions" / "samples.csv", _as_csv(rows))
-    # Last: a folder with metrics.json is complete.
-    durable_json(result.out / "metrics.json", metrics_record(result))
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([safe_cell(row.get(key, "")) for key in columns])
-    return text.getvalue()

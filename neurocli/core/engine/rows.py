@@ -12,7 +12,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.data.loader import Batches
 from neurocli.core.engine.precision import Precision
 from neurocli.core.engine.runtime import memory_named, restore_rng, rng_state, to_device
-from neurocli.core.engine.task import Rows, SampleSet, Summary, Task
+from neurocli.core.engine.task import Batch, Rows, SampleSet, Summary, Task
 from neurocli.core.errors import NeuroError
 from neurocli.core.events import ItemDone, Listener, Note, WorkFinished, WorkStarted, ignore
 
@@ -74,6 +74,50 @@ def gather_rows(
     Raises:
         NeuroError: Memory ran out, or the task gave another number of rows than samples.
     """
+    rows: Rows = []
+
+    def step(batch: Batch) -> None:
+        found = task.eval_step(model, batch)
+        if len(found) != len(batch["participant"]):
+            raise NeuroError(
+                f"{len(found)} rows for {len(batch['participant'])} samples",
+                where=f"{type(task).__name__}.eval_step",
+            )
+        rows.extend(found)
+        if check_stop is not None:
+            check_stop()
+
+    each_batch(step, model, samples, config, device, label="evaluate", listener=listener)
+    return rows
+
+
+def each_batch(
+    step: Callable[[Batch], None],
+    model: nn.Module,
+    samples: SampleSet,
+    config: RunConfig,
+    device: torch.device,
+    *,
+    label: str,
+    listener: Listener = ignore,
+) -> None:
+    """Call a function with every sample once, in order, in batches on a device.
+
+    The model is in evaluation mode meanwhile and no gradient is kept. Random state and the mode
+    of every module are put back.
+
+    Args:
+        step: Takes a batch of the samples' `collate`.
+        model: The model, on `device`.
+        samples: The part.
+        config: The run's configuration (batch size, precision).
+        device: Device of the model.
+        label: Names the work.
+        listener: Told of every batch.
+
+    Raises:
+        NeuroError: Memory ran out.
+    """
     precision = _precision(config, device, listener)
     batches = Batches(
         samples,
@@ -81,24 +125,14 @@ def gather_rows(
         seed=config.run.seed,
         prefetch=config.data.prefetch,
     )
-    rows: Rows = []
-    listener(WorkStarted("evaluate", len(batches), "batches"))
+    listener(WorkStarted(label, len(batches), "batches"))
     # Not inference mode: a table that a model builds in its first pass must serve training too.
     with _undisturbed(model, device), torch.no_grad(), contextlib.closing(iter(batches)) as stream:
         for number, batch in enumerate(stream):
             with memory_named(f"batch {number + 1}"), precision.autocast():
-                found = task.eval_step(model, to_device(batch, device))
-            if len(found) != batches.size(number):
-                raise NeuroError(
-                    f"{len(found)} rows for {batches.size(number)} samples",
-                    where=f"{type(task).__name__}.eval_step",
-                )
-            rows += found
+                step(to_device(batch, device))
             listener(ItemDone(str(number), "done"))
-            if check_stop is not None:
-                check_stop()
-    listener(WorkFinished("evaluate"))
-    return rows
+    listener(WorkFinished(label))
 
 
 def _precision(config: RunConfig, device: torch.device, listener: Listener) -> Precision:

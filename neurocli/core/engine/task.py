@@ -17,6 +17,8 @@ from torch import nn
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.rebuild import build_model
 from neurocli.core.engine.weights import load_weights
+from neurocli.core.errors import UsageError
+from neurocli.core.events import Listener
 
 # "rest" holds people whom a split does not name; only `evaluate --part all` reads it.
 Part = Literal["train", "val", "test", "rest"]
@@ -59,6 +61,7 @@ class RunData:
         built_in_data: Whether the built-in cohort stands in for the user's data.
         left_out: (name, reason) of everything that was found and not used.
         notes: Sentences the user should read.
+        sites: Participant -> where they were measured, as far as known.
     """
 
     objective: str
@@ -70,6 +73,7 @@ class RunData:
     built_in_data: bool = False
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sites: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,12 @@ class Summary:
         metrics: Name -> value.
         ci95: Name -> (low, high) by bootstrap over participants; absent where undefined.
         baselines: Baseline name -> its metrics on the same rows.
-        per_subject: One row of plain values per participant, the id under `participant`.
-        n: Participants judged.
+        per_subject: One row of plain values per unit, the owner under `participant`.
+        n: Units judged.
+        baseline_ci95: Baseline name -> its intervals from the same resamples.
+        unit: Plural of what was judged.
+        details: Plain values that only this objective has, such as a confusion matrix.
+        notes: Sentences the user should read.
     """
 
     metrics: Mapping[str, float]
@@ -105,6 +113,23 @@ class Summary:
     baselines: Mapping[str, Mapping[str, float]]
     per_subject: Rows
     n: int
+    baseline_ci95: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    unit: str = "subjects"
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BaselineRows:
+    """Hold rows as `Task.eval_step` gives them, from plain methods instead of the model.
+
+    Args:
+        rows: Baseline name -> its rows on what is judged.
+        notes: How they were made, and why one is missing.
+    """
+
+    rows: Mapping[str, Rows] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -149,6 +174,51 @@ class Task(ABC):
     @abstractmethod
     def summarise(self, rows: Rows) -> Summary:
         """Return metrics, intervals, baselines and the per-subject table of gathered rows."""
+
+    def summarise_baseline(self, rows: Rows) -> Summary:
+        """Return the judgement of a baseline's rows; what `tune` chose is the model's alone."""
+        return self.summarise(rows)
+
+    @property
+    def needs_validation(self) -> bool:
+        """Return whether `tune` chooses something before a part is judged."""
+        return False
+
+    def tune(self, rows: Rows | None) -> list[str]:
+        """Choose on the validation part what judging needs, such as a threshold.
+
+        Args:
+            rows: Its rows; None when there is no validation part.
+
+        Returns:
+            Sentences the user should read.
+        """
+        del rows
+        return []
+
+    def embed_step(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return one vector per sample, (B, E).
+
+        Raises:
+            UsageError: Models of this objective have none.
+        """
+        del model, batch
+        raise UsageError(
+            f"{type(self).__name__} gives no embeddings", hint="leave --embeddings out"
+        )
+
+    def baseline_rows(
+        self, train: SampleSet, judged: Sequence[SampleSet], listener: Listener
+    ) -> BaselineRows:
+        """Fit plain methods on the training part and apply them to what is judged.
+
+        Args:
+            train: The training part.
+            judged: The parts that are judged.
+            listener: Hears about the work.
+        """
+        del train, judged, listener  # most objectives are compared by closed forms in `summarise`
+        return BaselineRows()
 
     def init_from(self, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
         """Start `model` from weights of another run.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from neurocli.core.metrics.measures import measure
 from neurocli.core.report.collect import Run
 from neurocli.core.report.curves import Points
 from neurocli.core.report.evaluations import Evaluation
 from neurocli.core.report.figures import LINE_STYLES, Figure, Palette, draw
-from neurocli.core.report.measures import measure
 from neurocli.core.report.text import number_text, shortened, visible
 
 if TYPE_CHECKING:

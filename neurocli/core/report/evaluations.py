@@ -28,6 +28,7 @@ class Evaluation:
         metrics: Name -> value; None where it is undefined.
         ci95: Name -> (low, high).
         baselines: Baseline -> its metrics on the same participants.
+        baseline_ci95: Baseline -> its intervals; absent where it has none.
         in_sample: Whether participants of the training part were judged.
         built_in_data: Whether the data was synthetic.
         notes: Sentences of `evaluate`.
@@ -41,6 +42,7 @@ class Evaluation:
     metrics: Mapping[str, float | None]
     ci95: Mapping[str, tuple[float, float]]
     baselines: Mapping[str, Mapping[str, float | None]]
+    baseline_ci95: Mapping[str, Mapping[str, tuple[float, float]]]
     in_sample: bool
     built_in_data: bool
     notes: tuple[str, ...]
@@ -75,6 +77,10 @@ def _evaluation(reader: RecordReader, prefix: str) -> Evaluation:
         baselines={
             str(name): as_numbers(row) for name, row in as_mapping(record.get("baselines")).items()
         },
+        baseline_ci95={
+            str(name): dict(_intervals(row))
+            for name, row in as_mapping(record.get("baseline_ci95")).items()
+        },
         in_sample=record.get("in_sample") is True,
         built_in_data=record.get("built_in_data") is True,
         notes=as_texts(record.get("notes")),
@@ -84,11 +90,13 @@ def _evaluation(reader: RecordReader, prefix: str) -> Evaluation:
 
 
 def _tell_repeats(reader: RecordReader, source: str, table: Table) -> None:
-    counts = Counter(table.column("participant") or ())
+    # Labelled windows are judged one by one and have their own name.
+    key = "unit" if "unit" in table.header else "participant"
+    counts = Counter(table.column(key) or ())
     repeated = sorted(name for name, n in counts.items() if n > 1)
     if repeated:
         reader.problems.append(
-            f"{source}: {len(repeated)} participants have more than one row, such as {repeated[0]}"
+            f"{source}: {len(repeated)} {key}s have more than one row, such as {repeated[0]}"
         )
 
 

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from neurocli.core.metrics.measures import measure
 from neurocli.core.report.collect import Run
-from neurocli.core.report.measures import measure
 from neurocli.core.report.records import as_mapping, as_number
 from neurocli.core.report.results import parameters
 from neurocli.core.report.text import number_text
@@ -98,7 +98,7 @@ def _judgement(run: Run) -> Iterator[str]:
     if any(evaluation.ci95 for evaluation in run.evaluations):
         yield (
             "Intervals are 95 % percentile intervals of a bootstrap over participants, and a "
-            "difference from a baseline is claimed only where the interval excludes it."
+            "difference from a baseline is claimed only where the two intervals part."
         )
 
 

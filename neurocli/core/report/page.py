@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from neurocli.core.catalog import find_model, models, resolve
 from neurocli.core.errors import NeuroError
+from neurocli.core.metrics.measures import baseline_texts, measure
 from neurocli.core.report.charts import comparison_charts, learning_curves
 from neurocli.core.report.collect import Run
 from neurocli.core.report.evaluations import Evaluation
 from neurocli.core.report.figures import Figure
-from neurocli.core.report.measures import baseline_texts, measure
 from neurocli.core.report.methods import flat, methods_paragraph, repeat_command
 from neurocli.core.report.records import as_mapping, as_number, as_texts
 from neurocli.core.report.results import ResultRow, comparisons, parameters, result_rows

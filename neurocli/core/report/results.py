@@ -1,7 +1,6 @@
 """Tables of results in which a claim stands only where the data carries it.
 
-A model is "better" than a baseline only when its whole 95 % interval lies on the good side of the
-baseline's value. Everything else is "not distinguishable", and judgements of training data claim
+What counts as better is decided by `metrics.measures.compare`; judgements of training data claim
 nothing.
 """
 
@@ -10,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from neurocli.core.metrics.measures import Interval, compare, measure
 from neurocli.core.report.collect import Run
 from neurocli.core.report.evaluations import Evaluation
-from neurocli.core.report.measures import Measure, measure
 from neurocli.core.report.text import interval_text, number_text
 
 
@@ -56,47 +55,50 @@ def result_rows(evaluation: Evaluation) -> list[ResultRow]:
 
 
 def _row(evaluation: Evaluation, name: str, value: float | None) -> ResultRow:
-    about, interval = measure(name), evaluation.ci95.get(name)
+    interval = evaluation.ci95.get(name)
     against = []
     for baseline, metrics in evaluation.baselines.items():
         base = metrics.get(name)
         if base is not None:
-            said = verdict(about, interval, base, in_sample=evaluation.in_sample)
-            against.append(f"{said} {baseline} ({number_text(base)})")
-    return ResultRow(name, about.axis, number_text(value), interval_text(interval), tuple(against))
+            other = evaluation.baseline_ci95.get(baseline, {}).get(name)
+            said = claim(name, interval, other or base, in_sample=evaluation.in_sample)
+            shown = f"{number_text(base)} {interval_text(other)}".strip()
+            against.append(f"{said} {baseline} ({shown})")
+    return ResultRow(
+        name, measure(name).axis, number_text(value), interval_text(interval), tuple(against)
+    )
 
 
-def verdict(
-    about: Measure, interval: tuple[float, float] | None, base: float, *, in_sample: bool = False
+def claim(
+    name: str,
+    interval: Interval | None,
+    other: Interval | float,
+    *,
+    in_sample: bool = False,
 ) -> str:
     """Say whether a result differs from a baseline.
 
     Args:
-        about: The measure, for its good direction.
+        name: The measure.
         interval: 95 % interval of the result; None when there is none.
-        base: The baseline's value on the same participants.
+        other: The baseline's interval, or its value, on the same participants.
         in_sample: Whether training data was judged.
 
     Returns:
         Words that a baseline's name follows.
 
-    >>> verdict(measure("accuracy"), (0.8, 0.9), 0.5)
+    >>> claim("accuracy", (0.8, 0.9), 0.5)
     'better than'
-    >>> verdict(measure("accuracy"), (0.4, 0.9), 0.5)
+    >>> claim("accuracy", (0.8, 0.9), (0.5, 0.85))
     'not distinguishable from'
     """
     if in_sample:
         return "no claim (training data) against"
-    if interval is None:
-        return "no claim (no interval) against"
-    if about.better is None:
-        return "no claim (good direction unknown) against"
-    low, high = interval
-    # A baseline on the very end of the interval is not excluded by it.
-    if low <= base <= high:
-        return "not distinguishable from"
-    is_better = (base < low) == (about.better == "higher")
-    return "better than" if is_better else "worse than"
+    said = compare(name, interval, other)
+    if said == "no claim":
+        reason = "no interval" if interval is None else "good direction unknown"
+        return f"no claim ({reason}) against"
+    return f"{said} {'from' if said == 'not distinguishable' else 'than'}"
 
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:

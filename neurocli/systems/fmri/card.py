@@ -69,10 +69,10 @@ ROOM = RoomCard(
             "classification",
             "predict a class",
             "supervised",
-            f"{_ROOM}.supervised:ClassificationTask",
+            f"{_ROOM}.classification:ClassificationTask",
         ),
         TaskCard(
-            "regression", "predict a number", "supervised", f"{_ROOM}.supervised:RegressionTask"
+            "regression", "predict a number", "supervised", f"{_ROOM}.regression:RegressionTask"
         ),
     ),
     presets=f"{_ROOM}.presets",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,48 @@ class ClipReader:
         scaled_TV = values_TV if as_stored else self._scaled(store, values_TV)
         outside = store.background if as_stored else background_value(plan.scaling, store.stats)
         clip = np.full((*plan.grid, plan.length), outside, dtype=np.float32)
-        brain = np.zeros(plan.grid, dtype=bool)
-        brain[tuple(slice(0, size) for size in store.mask.shape)] = store.mask
+        brain = self.brain(run)
         clip[brain] = scaled_TV.T
         return clip[None], brain
+
+    def blocks(self, run: int, frames: slice, size: int) -> Iterator[np.ndarray]:
+        """Yield consecutive frames of a run as models see them, without the voxels outside.
+
+        Args:
+            run: Index into `runs`.
+            frames: Which.
+            size: Frames at once.
+
+        Yields:
+            (t, V) float32, t <= size.
+
+        Raises:
+            InputError: The file is damaged or holds non-finite values there.
+        """
+        store = self._store(run)
+        for first in range(frames.start, frames.stop, size):
+            values_TV = store.read_packed(slice(first, min(first + size, frames.stop)))
+            yield values_TV if self.plan.scaling == "none" else self._scaled(store, values_TV)
+
+    def brain(self, run: int) -> np.ndarray:
+        """Return the mask of a run on the grid of clips, (H, W, D) bool.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        mask = self._store(run).mask
+        brain = np.zeros(self.plan.grid, dtype=bool)
+        brain[tuple(slice(0, size) for size in mask.shape)] = mask
+        return brain
+
+    def space(self, run: int) -> tuple[tuple[int, ...], np.ndarray]:
+        """Return a run's own grid: its shape (X, Y, Z) and its affine (4, 4) to millimetres.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        store = self._store(run)
+        return tuple(store.shape[:3]), store.affine
 
     def partners(self, run: int, start: int) -> list[int]:
         """Return first frames of clips of the same run that share no time with one.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from neurocli.core.config.base import Block, IntQuad, IntTriple
+from neurocli.core.config.base import Block, IntQuad, IntTriple, as_texts
 from neurocli.core.config.run import DataBlock, ModelBlock, RunConfig, TaskBlock
 from neurocli.core.errors import UsageError
 
@@ -129,6 +129,22 @@ class FmriTaskBlock(TaskBlock):
         None, description="null: numbers with more than ten values are regressed"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    target_scaling: Literal["standardize", "minmax"] = Field(
+        "standardize", description="of a regressed number; fitted on the training part"
+    )
+    scale_by: Literal["subjects", "windows"] = Field(
+        "subjects", description="windows weighs people by their clips, as the family's code does"
+    )
+    threshold: Literal["half", "validation"] = Field(
+        "half", description="of two classes: 0.5, or what suits the validation part best"
+    )
+    site_column: str | None = Field("site", description="column of the per-site table, if present")
+    baselines: Annotated[
+        tuple[Literal["fc", "fc_partial", "fc_tangent", "roi"], ...], BeforeValidator(as_texts)
+    ] = Field(("fc", "roi"), description="fitted on the training part and judged beside the model")
+    atlas: str | None = Field(
+        None, description="parcellation on the runs' grid for baselines; null takes cubes"
+    )
     loss: Literal["mse", "l1", "smooth_l1", "huber", "charbonnier", "cauchy"] | None = Field(
         None, description="of ar and mim; null is mse for ar and l1 for mim"
     )

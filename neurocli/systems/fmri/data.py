@@ -24,7 +24,7 @@ from neurocli.systems.fmri.clips import ClipPlan, ClipReader, ClipSet
 from neurocli.systems.fmri.config import FMambaConfig, FmriDataBlock, FmriTaskBlock
 from neurocli.systems.fmri.event_windows import label_windows
 from neurocli.systems.fmri.found import Found, keep_labelled, leave_out_unpaired, scan_dataset
-from neurocli.systems.fmri.targets import Targets, read_targets
+from neurocli.systems.fmri.targets import Targets, read_sites, read_targets
 
 Triple = tuple[int, int, int]
 
@@ -88,6 +88,7 @@ def open_data(
         fingerprint=hashlib.sha256("\n".join(sorted(found.digest)).encode()).hexdigest(),
         built_in_data=built_in,
         left_out=found.left_out,
+        sites=read_sites(_table(data, folder), task.site_column),
         notes=_notes(built_in, found, plan, assigned) + _other_spacing(found, like),
     )
 

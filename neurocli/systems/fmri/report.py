@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neurocli.core.metrics.measures import measure
 from neurocli.core.report.charts import draw_reference
 from neurocli.core.report.collect import Run, collect_run
 from neurocli.core.report.evaluations import Evaluation
 from neurocli.core.report.figures import Figure, Palette, draw
-from neurocli.core.report.measures import measure
 from neurocli.core.report.records import as_number
 from neurocli.core.report.text import number_text, visible
 

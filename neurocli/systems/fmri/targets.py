@@ -122,6 +122,23 @@ def targets_of(table: Table, column: str, kind: TargetType | None) -> Targets:
     return Targets(column, "regression", (), values, missing)
 
 
+def read_sites(path: Path, column: str | None) -> dict[str, str]:
+    """Return where each participant was measured; "n/a" where a row does not say.
+
+    Args:
+        path: A phenotype table; nothing is known when there is none.
+        column: Its column of sites; None or an absent one tells nothing.
+
+    Raises:
+        InputError: The table cannot be read.
+    """
+    if column is None or not path.is_file():
+        return {}
+    table = read_table(path)
+    cells = table.columns.get(column, [])
+    return {name: cell or "n/a" for name, cell in zip(table.ids, cells, strict=False)}
+
+
 def _classes(table: Table, column: str, path: Path) -> Targets:
     pairs = list(zip(table.ids, table.columns[column], strict=True))
     classes = tuple(sorted({value for _, value in pairs if value is not None}, key=_class_order))

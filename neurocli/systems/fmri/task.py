@@ -34,6 +34,7 @@ from neurocli.systems.fmri.models.forecast import (
     next_token_loss,
     same_place_persistence,
 )
+from neurocli.systems.fmri.models.head_parts import mean_token
 
 _SUMS = ("sum_all", "sum_zero", "n_all", "sse_model", "sse_persistence", "n_compared")
 Columns = Mapping[str, Any]
@@ -43,6 +44,12 @@ _OWN_LAYERS = ("output_layer.", "output_head.", "head.", "embedder.mask_token")
 
 class FmriTask(Task):
     """Share what all objectives of the room do."""
+
+    def embed_step(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean token of each clip after the backbone's last norm, (B, E) float32."""
+        output = backbone_of(model)(batch["clip"], batch["brain"])
+        index = output["token_index"]
+        return mean_token(output["features"], index >= 0 if index.ndim == 2 else None).float()
 
     def init_from(self, model: nn.Module, weights: Mapping[str, Tensor]) -> str:
         """Start the backbone of `model` from weights of any model of this family.

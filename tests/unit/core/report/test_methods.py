@@ -21,7 +21,7 @@ def test_a_finished_run_in_words(write_run: WriteRun) -> None:
         "Training: 12 steps in 2 epochs, optimiser adamw, peak learning rate 0.002, batch size 8, "
         "seed 1234. The checkpoint with the best accuracy on the val part (0.71, epoch 1) was "
         "kept. Intervals are 95 % percentile intervals of a bootstrap over participants, and a "
-        "difference from a baseline is claimed only where the interval excludes it. Software: "
+        "difference from a baseline is claimed only where the two intervals part. Software: "
         "torch 2.13.0, numpy 2.4.6, Python 3.11.7."
     )
 

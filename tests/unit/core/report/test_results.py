@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from neurocli.core.report.collect import collect_run, collect_runs
-from neurocli.core.report.measures import measure
-from neurocli.core.report.results import comparisons, result_rows, verdict
+from neurocli.core.report.results import claim, comparisons, result_rows
 
 WriteRun = Callable[..., Path]
 
@@ -25,18 +24,21 @@ WriteRun = Callable[..., Path]
         ("mae", (2.0, 3.0), 5.0, "better than"),
         ("mae", (2.0, 3.0), 1.0, "worse than"),
         ("mae", (2.0, 3.0), 2.5, "not distinguishable from"),
+        ("mae", (2.0, 3.0), (3.5, 6.0), "better than"),
+        ("mae", (2.0, 3.0), (3.0, 6.0), "not distinguishable from"),
+        ("auroc", (0.6, 0.8), (0.9, 1.0), "worse than"),
         ("mae", None, 5.0, "no claim (no interval) against"),
         ("unheard_of", (2.0, 3.0), 5.0, "no claim (good direction unknown) against"),
     ],
 )
-def test_verdict(
-    metric: str, interval: tuple[float, float] | None, base: float, words: str
+def test_claim(
+    metric: str, interval: tuple[float, float] | None, base: tuple[float, float] | float, words: str
 ) -> None:
-    assert verdict(measure(metric), interval, base) == words
+    assert claim(metric, interval, base) == words
 
 
 def test_training_data_claims_nothing() -> None:
-    said = verdict(measure("accuracy"), (0.9, 1.0), 0.5, in_sample=True)
+    said = claim("accuracy", (0.9, 1.0), 0.5, in_sample=True)
     assert said == "no claim (training data) against"
 
 

@@ -12,7 +12,8 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc
 from neurocli.core.config.load import load_config
 from neurocli.core.engine.task import RunData
 from neurocli.core.errors import NeuroError
-from neurocli.systems.fmri.supervised import ClassificationTask, RegressionTask
+from neurocli.systems.fmri.classification import ClassificationTask
+from neurocli.systems.fmri.regression import RegressionTask
 from neurocli.systems.fmri.task import ArTask
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.patch_size=2,2,2,1"]
@@ -24,7 +25,7 @@ class Samples:
 
     def __init__(self, targets: dict[str, float]) -> None:
         self.targets = targets
-        self.participants = list(targets)
+        self.units = list(targets)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -53,6 +54,7 @@ def test_classes_are_judged_per_person() -> None:
     score = {"p1": [0.2, 0.4], "p2": [0.9, 0.3], "p3": [0.1, 0.6], "p4": [0.8]}
     rows = [
         {
+            "unit": who,
             "participant": who,
             "subject": who,
             "start": i,
@@ -99,9 +101,9 @@ def test_numbers_are_scaled_on_people_and_judged_in_their_unit() -> None:
     config = load_config(model="fmamba_mlp", set=[*SMALL, "task.target=age"])
     task = RegressionTask(config)
     task.fit(run_data("regression", {"a": 20.0, "b": 30.0, "c": 40.0}, target="age", classes=[]))
-    assert (task.mean, task.sd) == (30.0, 10.0)
+    assert (task.mean, task.shift, task.scale) == (30.0, 30.0, 10.0)
     rows = [
-        {"participant": who, "target": t, "predicted": p}
+        {"unit": who, "participant": who, "target": t, "predicted": p}
         for who, t, p in [("x", 25.0, 20.0), ("x", 25.0, 40.0), ("y", 35.0, 33.0)]
     ]
     summary = task.summarise(rows)

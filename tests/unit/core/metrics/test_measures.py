@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neurocli.core.report.measures import baseline_texts, measure
+from neurocli.core.metrics.measures import baseline_texts, measure
 
 # The metric names that scripts rely on, as the command line documents them, and the good direction.
 DOCUMENTED = {

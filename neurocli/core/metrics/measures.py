@@ -1,6 +1,7 @@
-"""What a page knows of each measure: its axis label, its unit, and which direction is good.
+"""What is known of each measure: its axis label, its unit, its good direction, and what it proves.
 
-An unknown measure is still shown, under its own name; nothing is claimed about it.
+An unknown measure is still shown, under its own name; nothing is claimed about it. A result is
+called better than another only where their 95 % intervals part, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["higher", "lower"]
+Verdict = Literal["better", "worse", "not distinguishable", "no claim"]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,37 @@ def measure(name: str) -> Measure:
     return _MEASURES.get(name) or Measure(name, "unit not recorded", None)
 
 
+def compare(name: str, interval: Interval | None, other: Interval | float | None) -> Verdict:
+    """Say whether a result differs from another on the same people.
+
+    Args:
+        name: The measure.
+        interval: 95 % interval of the result; None when there is none.
+        other: Interval of the other result, or its value where it has none; None when undefined.
+
+    Returns:
+        "better" or "worse" where the intervals share no point, else "not distinguishable"; "no
+        claim" without an interval, without the other, or without a good direction.
+
+    >>> compare("accuracy", (0.8, 0.9), (0.4, 0.7)), compare("mae", (2.0, 3.0), 2.5)
+    ('better', 'not distinguishable')
+    """
+    better = measure(name).better
+    if interval is None or other is None or better is None:
+        return "no claim"
+    low, high = other if isinstance(other, tuple) else (other, other)
+    # Intervals that touch in one point share it.
+    if interval[0] <= high and low <= interval[1]:
+        return "not distinguishable"
+    return "better" if (interval[0] > high) == (better == "higher") else "worse"
+
+
 _BASELINES = {
     "majority": "always the commonest class of the training part",
+    "fc": "correlations of region time courses into a penalised linear model",
+    "fc_partial": "partial correlations of region time courses into a penalised linear model",
+    "fc_tangent": "tangent-space connectivity of regions into a penalised linear model",
+    "roi": "mean and SD of region time courses into a penalised linear model",
     "train_mean": "always the mean of the training part",
     "persistence": "every patch stays as it was at the time before",
     "temporal_mean": "each voxel's mean over the frames of the clip that are not hidden, else 0",
