@@ -60,6 +60,9 @@ class TrainBlock(Block):
     max_bad_steps: int = Field(
         0, ge=0, description="steps in a row with a non-finite loss that are skipped before a stop"
     )
+    spike_factor: float | None = Field(
+        None, gt=1, description="skip steps whose gradient norm is so many running medians"
+    )
     eval_every_epochs: int = Field(1, ge=1)
     parallel: Parallel = "none"
     init_from: str | None = Field(None, description="checkpoint whose weights are the start")

@@ -18,6 +18,7 @@ from torch import nn
 from neurocli.core.config.run import RunConfig, TrainBlock
 from neurocli.core.engine.checkpoint import load_weights
 from neurocli.core.engine.ema import Ema
+from neurocli.core.engine.guard import SpikeGuard
 from neurocli.core.engine.optim import (
     build_optimizer,
     build_schedule,
@@ -136,6 +137,7 @@ class RunState:
         self.optimizer = build_optimizer(model, train, self.peak_lr)
         self.schedule = build_schedule(train, plan.n_steps)
         self.ema = Ema(model, train.ema) if train.ema is not None else None
+        self.guard = SpikeGuard(train.spike_factor)
         self.progress = Progress()
         self.best = best
 
@@ -163,6 +165,7 @@ class RunState:
             self.ema.load_state_dict(resume["ema"])
         self.optimizer.load_state_dict(resume["optimizer"])
         self.precision.load_state_dict(resume["scaler"])
+        self.guard.load_state_dict(resume.get("guard"))
         self.task.load_state_dict(resume["task_state"])
         self.progress = Progress(**resume["progress"])
         self.best = Best(**resume["best"])
@@ -195,6 +198,7 @@ class RunState:
             "optimizer": None if weights_only else self.optimizer.state_dict(),
             "scaler": None if weights_only else self.precision.state_dict(),
             "ema": None if weights_only else ema,
+            "guard": None if weights_only else self.guard.state_dict(),
             "task_state": self.task.state_dict(),
             "rng": None if weights_only else rng_state(self.device),
             "progress": asdict(self.progress),

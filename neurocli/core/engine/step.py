@@ -36,8 +36,13 @@ class StepResult:
 
     @property
     def is_finite(self) -> bool:
-        """Return whether the step could be applied."""
+        """Return whether loss and gradient were finite."""
         return "skipped" not in self.logs
+
+    @property
+    def is_applied(self) -> bool:
+        """Return whether the weights were changed."""
+        return self.is_finite and "spike" not in self.logs
 
 
 def take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> StepResult:
@@ -49,7 +54,8 @@ def take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> 
         sizes: Samples of each batch.
 
     Returns:
-        Scalars to log; with `skipped` when loss or gradient were not finite and nothing changed.
+        Scalars to log; with `skipped` when loss or gradient were not finite, with `spike` when the
+        gradient was far above the usual, and nothing changed.
 
     Raises:
         NeuroError: Memory ran out.
@@ -75,26 +81,30 @@ def _take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) ->
         for name, value in output.logs.items():
             logs[name] = logs.get(name, 0.0) + float(value) * share
         people += [str(person) for person in batch.get("participant", ())]
-    loss_value, norm = _apply(state, losses)
+    loss_value, norm, is_spike = _apply(state, losses)
     logs = {"loss": loss_value, "lr": lr, "grad_norm": norm, **logs}
     if not _is_sound(state, loss_value, norm):
         logs["skipped"] = 1.0
+    elif is_spike:
+        logs["spike"] = 1.0
     return StepResult(logs, people)
 
 
-def _apply(state: RunState, losses: list[torch.Tensor]) -> tuple[float, float]:
+def _apply(state: RunState, losses: list[torch.Tensor]) -> tuple[float, float, bool]:
     limit = state.config.train.clip_norm
     norm = state.precision.clip(state.optimizer, state.trained, limit)
     # One transfer from the device per step, and before weights can be harmed.
     pair = torch.stack([torch.stack(losses).sum().float(), norm.float()])
     loss_value, norm_value = pair.tolist()
-    if _is_sound(state, loss_value, norm_value):
+    is_sound = _is_sound(state, loss_value, norm_value)
+    is_spike = is_sound and state.guard.is_spike(norm_value)
+    if is_sound and not is_spike:
         state.precision.step(state.optimizer)
         if state.ema is not None:
             state.ema.update()
     else:
         state.precision.skip()
-    return loss_value, norm_value
+    return loss_value, norm_value, is_spike
 
 
 def _is_sound(state: RunState, loss: float, norm: float) -> bool:
@@ -116,12 +126,13 @@ def count_bad(state: RunState, result: StepResult, listener: Listener) -> None:
     progress, allowed = state.progress, state.config.train.max_bad_steps
     if result.is_finite:
         progress.bad_steps = 0
+        if not result.is_applied:
+            listener(Note(_spike_text(state, result), "warning"))
         return
     progress.bad_steps += 1
     what = "gradient" if math.isfinite(result.logs["loss"]) else "loss"
     value = result.logs["grad_norm" if what == "gradient" else "loss"]
-    people = list(dict.fromkeys(result.participants))
-    shown = ", ".join(people[:_SHOWN]) + (", ..." if len(people) > _SHOWN else "")
+    shown = _people(result)
     text = f"the {what} is {value} at step {progress.step}"
     if progress.bad_steps > allowed:
         raise NeuroError(
@@ -131,3 +142,18 @@ def count_bad(state: RunState, result: StepResult, listener: Listener) -> None:
             "allow some with --set train.max_bad_steps=3",
         )
     listener(Note(f"{text}{f' ({shown})' if shown else ''}; the step was skipped", "warning"))
+
+
+def _people(result: StepResult) -> str:
+    people = list(dict.fromkeys(result.participants))
+    return ", ".join(people[:_SHOWN]) + (", ..." if len(people) > _SHOWN else "")
+
+
+def _spike_text(state: RunState, result: StepResult) -> str:
+    shown = _people(result)
+    return (
+        f"the gradient norm {result.logs['grad_norm']:.3g} at step {state.progress.step} is above "
+        f"{state.guard.limit():.3g}, {state.guard.factor:g} times the running median"
+        f"{f' ({shown})' if shown else ''}; the step was skipped, "
+        f"{state.guard.n_skipped} so far"
+    )

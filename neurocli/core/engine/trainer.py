@@ -136,7 +136,7 @@ class Trainer:
                 # A skipped step counts too: position and schedule stay functions of each other.
                 progress.batch = last
                 progress.step += 1
-                if result.is_finite:
+                if result.is_applied:
                     progress.loss_sum += result.logs["loss"] * sum(sizes)
                     progress.n_samples += sum(sizes)
                 self._tell(StepDone(progress.step, progress.epoch + 1, result.logs))

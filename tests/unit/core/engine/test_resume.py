@@ -34,6 +34,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
         "run": {"checkpoint_every_steps": 4},
     },
+    "spike guard": {
+        "train": {"steps": 40, "spike_factor": 1.05, "lr": 0.001},
+        "run": {"checkpoint_every_steps": 3},
+    },
 }  # fmt: skip
 
 
