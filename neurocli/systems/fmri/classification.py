@@ -68,7 +68,7 @@ class ClassificationTask(SupervisedTask):
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the cross entropy of a batch of clips, and its accuracy for the log."""
-        logits = model(batch["clip"], batch["brain"])["logits"].float()
+        logits = model(self.training_clip(batch), batch["brain"])["logits"].float()
         label = batch["target"].long()
         loss = functional.cross_entropy(
             logits, label, label_smoothing=self.settings.label_smoothing

@@ -47,6 +47,12 @@ class FmriDataBlock(DataBlock):
     img_size: IntTriple | None = Field(
         None, description="grid in voxels; null pads each axis to a multiple of the patch"
     )
+    augment: Literal["none", "affine", "intensity", "all"] = Field(
+        "none", description="random changes of training clips; intensity is noise and blur"
+    )
+    augment_strength: float = Field(
+        1.0, ge=1, le=10, description="above 1: wider turns, more noise, more often"
+    )
     events: str | None = Field(
         None, description="table or folder of onset, duration, trial_type: windows get labels"
     )
@@ -156,6 +162,9 @@ class FmriTaskBlock(TaskBlock):
     mask_type: Literal["random", "tube", "temporal"] = Field("random", description="mim")
     mask_patch_size: IntQuad | None = Field(
         None, description="mim: patch that is masked as one; a multiple of the model's, or null"
+    )
+    contrast: Literal["instance", "local", "both"] = Field(
+        "instance", description="contrastive: two clips of a person, two views of a clip, or both"
     )
     temperature: float = Field(0.1, gt=0, description="contrastive")
     projection_dim: int = Field(128, ge=1, description="contrastive: width of the compared vector")

@@ -1,11 +1,13 @@
 """Contrastive pretraining: two clips of a person belong together, clips of others do not.
 
 The second clip is drawn from the same run, outside the first. Clips of one person that meet in a
-batch are never told apart. Judged by retrieval: whose second clip is nearest to a person's first.
+batch are never told apart. The local kind tells the two clips of a person apart instead, by a
+second view of each. Judged by retrieval: whose second clip is nearest to a person's first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +19,7 @@ from neurocli.core.engine.task import Batch, PrimaryMetric, Rows, RunData, StepO
 from neurocli.core.errors import UsageError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
 from neurocli.core.nn.contrastive import nt_xent
-from neurocli.systems.fmri.config import FmriTaskBlock
+from neurocli.systems.fmri.config import FmriDataBlock, FmriTaskBlock
 from neurocli.systems.fmri.task import Columns, FmriTask
 
 _MIN_PAIRS = 2
@@ -30,11 +32,19 @@ class ContrastiveTask(FmriTask):
         config: The run's configuration.
 
     Raises:
-        UsageError: A batch of one clip has nothing to be told from.
+        UsageError: A batch of one clip has nothing to be told from, or two views of a clip are
+            asked for that would be equal.
     """
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
+        if self._contrast != "instance" and cast(FmriDataBlock, config.data).augment == "none":
+            raise UsageError(
+                f"'{self._contrast}' compares two views of a clip, which are equal without "
+                "augmentation",
+                where="task.contrast",
+                hint="add --set data.augment=all",
+            )
         if config.data.batch_size < _MIN_PAIRS:
             raise UsageError(
                 f"contrastive pretraining tells people of a batch apart, and "
@@ -63,17 +73,31 @@ class ContrastiveTask(FmriTask):
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the loss of a batch, and the share of vectors whose partner is nearest."""
-        first, second = self._vectors(model, batch)
+        is_local = self._contrast != "instance"
+        # One pass: all vectors share the projection's batch statistics.
+        views = [
+            self.training_clip(batch, key=key, view=view)
+            for view, key in enumerate(("clip", "pair") * (2 if is_local else 1))
+        ]
+        first, second, *again = self._project(model, views, batch["brain"])
         names = list(dict.fromkeys(batch["participant"]))
         owners = torch.tensor([names.index(name) for name in batch["participant"]])
         owners = owners.to(first.device)
-        loss = nt_xent(first, second, self._temperature, owners=owners)
+        losses = []
+        if self._contrast != "local":
+            losses.append(nt_xent(first, second, self._temperature, owners=owners))
+        if is_local:
+            losses.append(local_loss((first, second), (again[0], again[1]), self._temperature))
         nearest = (first @ second.T).argmax(1)
-        return StepOutput(loss, {"retrieval": float((owners[nearest] == owners).float().mean())})
+        return StepOutput(
+            sum(losses, first.new_zeros(())),
+            {"retrieval": float((owners[nearest] == owners).float().mean())},
+        )
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return both vectors of each clip."""
-        first, second = (part.float().cpu().tolist() for part in self._vectors(model, batch))
+        vectors = self._project(model, [batch["clip"], batch["pair"]], batch["brain"])
+        first, second = (part.cpu().tolist() for part in vectors)
         return [
             {
                 "participant": batch["participant"][i],
@@ -117,11 +141,35 @@ class ContrastiveTask(FmriTask):
     def _temperature(self) -> float:
         return cast(FmriTaskBlock, self.config.task).temperature
 
-    def _vectors(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        clips = torch.cat([batch["clip"], batch["pair"]])
-        projected = model(clips, torch.cat([batch["brain"], batch["brain"]]))["projected"]
-        first, second = projected.float().chunk(2)
-        return first, second
+    @property
+    def _contrast(self) -> str:
+        return cast(FmriTaskBlock, self.config.task).contrast
+
+    def _project(
+        self, model: nn.Module, clips: Sequence[Tensor], brain: Tensor
+    ) -> tuple[Tensor, ...]:
+        projected = model(torch.cat(list(clips)), brain.repeat(len(clips), 1, 1, 1))["projected"]
+        return cast(Tensor, projected).float().chunk(len(clips))
+
+
+def local_loss(
+    views: tuple[Tensor, Tensor], again: tuple[Tensor, Tensor], temperature: float
+) -> Tensor:
+    """Return the loss that tells the two clips of each person apart by other views of them.
+
+    Args:
+        views: Vectors (B, F) of the first and the second clip of each person.
+        again: Vectors of other views of the same clips.
+        temperature: Divides the similarities.
+
+    Returns:
+        NT-Xent over a person's two pairs, as a mean over persons (the family sums).
+    """
+    losses = [
+        nt_xent(torch.stack(pair), torch.stack(other), temperature)
+        for pair, other in zip(zip(*views, strict=True), zip(*again, strict=True), strict=True)
+    ]
+    return torch.stack(losses).mean()
 
 
 def _mean_hit(columns: Columns) -> float:

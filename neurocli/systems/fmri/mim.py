@@ -52,7 +52,8 @@ class MimTask(FmriTask):
         Raises:
             NeuroError: No brain patch of the batch is hidden.
         """
-        losses, difference, _, mean = self._hidden(model, batch)
+        given = {**batch, "clip": self.training_clip(batch)}
+        losses, difference, _, mean = self._hidden(model, given)
         if not losses.numel():
             raise NeuroError(
                 "no brain patch of the batch is hidden, so there is nothing to predict",

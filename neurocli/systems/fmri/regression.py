@@ -69,7 +69,7 @@ class RegressionTask(SupervisedTask):
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the mean squared error of the scaled target."""
-        predicted = model(batch["clip"], batch["brain"])["logits"].float().squeeze(1)
+        predicted = model(self.training_clip(batch), batch["brain"])["logits"].float().squeeze(1)
         target = (batch["target"].float() - self.shift) / self.scale
         return StepOutput(functional.mse_loss(predicted, target))
 

@@ -26,7 +26,8 @@ from neurocli.core.engine.task import (
 from neurocli.core.engine.weights import load_weights
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
-from neurocli.systems.fmri.config import FmriTaskBlock
+from neurocli.systems.fmri.augment import augment_clips
+from neurocli.systems.fmri.config import FmriDataBlock, FmriTaskBlock
 from neurocli.systems.fmri.models.build import backbone_of
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.forecast import (
@@ -37,6 +38,7 @@ from neurocli.systems.fmri.models.forecast import (
 from neurocli.systems.fmri.models.head_parts import mean_token
 
 _SUMS = ("sum_all", "sum_zero", "n_all", "sse_model", "sse_persistence", "n_compared")
+_VIEW_STEP = 0x1E3779B97F4A7C15  # an odd word: views of one draw share no seed
 Columns = Mapping[str, Any]
 # Output layers belong to one objective and are never carried over to another.
 _OWN_LAYERS = ("output_layer.", "output_head.", "head.", "embedder.mask_token")
@@ -44,6 +46,23 @@ _OWN_LAYERS = ("output_layer.", "output_head.", "head.", "embedder.mask_token")
 
 class FmriTask(Task):
     """Share what all objectives of the room do."""
+
+    def training_clip(self, batch: Batch, *, key: str = "clip", view: int = 0) -> Tensor:
+        """Return the clips of a batch as they are trained on: augmented where asked.
+
+        Args:
+            batch: With the clips, `brain` and `draw`.
+            key: Which clips.
+            view: Number of the view; each is drawn anew.
+        """
+        data = cast(FmriDataBlock, self.config.data)
+        clip = cast(Tensor, batch[key])
+        if data.augment == "none":
+            return clip
+        draws = [draw ^ (view * _VIEW_STEP) for draw in batch["draw"]]
+        return augment_clips(
+            clip, batch["brain"], draws, kind=data.augment, strength=data.augment_strength
+        )
 
     def embed_step(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean token of each clip after the backbone's last norm, (B, E) float32."""
@@ -97,7 +116,8 @@ class ArTask(FmriTask):
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the next-token loss of a batch, and its skill over persistence for the log."""
         task = cast(FmriTaskBlock, self.config.task)
-        pred, patches, index, n_times = self._forecast(model, batch)
+        given = {**batch, "clip": self.training_clip(batch)}
+        pred, patches, index, n_times = self._forecast(model, given)
         loss = next_token_loss(
             pred, patches, index, loss=self._loss, jumps=task.place_jumps, n_times=n_times
         )

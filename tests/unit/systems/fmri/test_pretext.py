@@ -11,7 +11,7 @@ from cohort_files import write_cohort
 
 from neurocli.core.config.load import load_config
 from neurocli.core.errors import NeuroError, UsageError
-from neurocli.systems.fmri.contrast import ContrastiveTask
+from neurocli.systems.fmri.contrast import ContrastiveTask, local_loss
 from neurocli.systems.fmri.data import open_data
 from neurocli.systems.fmri.mim import MimTask
 from neurocli.systems.fmri.models.forecast import (
@@ -165,3 +165,67 @@ def test_pairs_share_no_time_and_change_with_the_epoch(tmp_path: Path) -> None:
 def test_runs_without_a_second_clip_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NeuroError, match="no run is long enough for two clips of 7"):
         open_data(config(write_cohort(tmp_path, 4), 7))
+
+
+def test_local_loss_equals_its_definition() -> None:
+    # By the formula, person by person and row by row, in float64; the family sums over people.
+    gen = torch.Generator().manual_seed(4)
+    first, second, third, fourth = torch.randn(4, 3, 5, generator=gen, dtype=torch.float64)
+    expected = []
+    for i in range(3):
+        four = torch.stack([first[i], second[i], third[i], fourth[i]])
+        four = four / four.norm(dim=1, keepdim=True)
+        likeness = (four @ four.T / 0.2).exp()
+        rows = [
+            -(likeness[r, (r + 2) % 4] / (likeness[r].sum() - likeness[r, r])).log()
+            for r in range(4)
+        ]
+        expected.append(sum(rows) / 4)
+    found = local_loss((first, second), (third, fourth), 0.2)
+    torch.testing.assert_close(found, torch.stack(expected).mean())
+
+
+@pytest.mark.parametrize("contrast", ["local", "both"])
+def test_local_contrast_needs_views_that_differ(contrast: str) -> None:
+    settings = [*SMALL, "task.objective=contrastive", f"task.contrast={contrast}"]
+    with pytest.raises(UsageError, match="equal without augmentation"):
+        ContrastiveTask(load_config(model="fmamba", set=settings))
+    config = load_config(model="fmamba", set=[*settings, "data.augment=all"])
+    task = ContrastiveTask(config)
+    torch.manual_seed(0)
+    model = task.build({**INFO, "objective": "contrastive"})
+    loss = task.train_step(model, batch_of(3)).loss
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_both_is_the_sum_of_the_two() -> None:
+    losses = {}
+    for contrast in ("instance", "local", "both"):
+        settings = [f"task.contrast={contrast}", "data.augment=all", "data.augment_strength=2"]
+        task = ContrastiveTask(load_config(model="fmamba", set=[*SMALL, *settings]))
+        torch.manual_seed(0)
+        # Without batch statistics, which would see the additional views.
+        model = task.build({**INFO, "objective": "contrastive"}).eval()
+        losses[contrast] = float(task.train_step(model, batch_of(3)).loss)
+    assert losses["both"] == pytest.approx(losses["instance"] + losses["local"], rel=1e-5)
+
+
+@pytest.mark.parametrize("task_class", [MimTask, ContrastiveTask])
+def test_training_is_augmented_and_judging_is_not(task_class: Any) -> None:
+    objective = "mim" if task_class is MimTask else "contrastive"
+    batch, found = batch_of(3), {}
+    batch["draw"] = [3, 5, 8]  # whose chances move and disturb clips
+    for augment in ("none", "all"):
+        given = [f"data.augment={augment}", "data.augment_strength=3"]
+        task = task_class(load_config(model="fmamba", set=[*SMALL, *given]))
+        torch.manual_seed(0)
+        model = task.build({**INFO, "objective": objective}).eval()
+        with torch.no_grad():
+            found[augment] = (
+                float(task.train_step(model, batch).loss),
+                task.eval_step(model, batch),
+            )
+    assert found["none"][0] != pytest.approx(found["all"][0])
+    assert found["none"][1] == found["all"][1]
