@@ -5,7 +5,7 @@ _neuro_list_presets='fmri/contrastive fmri/mim fmri/neuromamba-small fmri/sex-co
 _neuro_list_datasets='bids nifti frames dummy'
 _neuro_list_rooms='fmri'
 _neuro_list_objectives='ar mim contrastive'
-_neuro_list_keys='model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= model.bidirectional= model.pe_seed= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= task.objective= task.target= task.target_type= task.label_smoothing= task.loss= task.ar_target= task.place_jumps= task.mask_ratio= task.mask_type= task.mask_patch_size= task.temperature= task.projection_dim= train.epochs= train.steps= train.lr= train.lr_scaling= train.lr_base_batch= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head= model.keep_dt_init='
+_neuro_list_keys='model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= model.bidirectional= model.pe_seed= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= data.augment= data.augment_strength= data.events= data.event_lag_s= task.objective= task.target= task.target_type= task.label_smoothing= task.target_scaling= task.scale_by= task.threshold= task.site_column= task.baselines= task.atlas= task.loss= task.ar_target= task.place_jumps= task.mask_ratio= task.mask_type= task.mask_patch_size= task.contrast= task.temperature= task.projection_dim= train.epochs= train.steps= train.lr= train.lr_scaling= train.lr_base_batch= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.spike_factor= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head= model.keep_dt_init='
 
 _neuro_page() {
     verbs= options= valued=
@@ -15,14 +15,15 @@ _neuro_page() {
         'convert-hdf5') verbs='' options='-o --out --layout --compression --dtype --verify --check --quarantine --delete --repack -j --jobs --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out --layout --compression --dtype --quarantine -j --jobs' ;;
         'split') verbs='' options='-o --out --id-column --train --val --folds --format --stratify --group --site-policy --fail-on-imbalance --sample --limit --treatment --covariates --exact --caliper --ratio --match -s --set --seed --seeds --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out --id-column --train --val --folds --format --stratify --group --site-policy --sample --limit --treatment --covariates --exact --caliper --ratio --match -s --set --seed --seeds' ;;
         'train') verbs='' options='--pretrain --task --task-type --init-from --freeze --data --split --folds --batch-size --epochs --steps --lr --accumulate --ema --early-stop --precision --parallel -p --preset -c --config -s --set -o --out --resume --seed --seeds --device --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--pretrain --task --task-type --init-from --data --split --folds --batch-size --epochs --steps --lr --accumulate --ema --early-stop --precision --parallel -p --preset -c --config -s --set -o --out --resume --seed --seeds --device' ;;
-        'evaluate') verbs='' options='--data --split --part --batch-size --sliding-window --roi --overlap --blend --tta --empty -s --set -o --out --save-predictions --device --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--data --split --part --batch-size --roi --overlap --blend --empty -s --set -o --out --device' ;;
+        'evaluate') verbs='' options='--data --split --part --batch-size --sliding-window --roi --overlap --blend --tta --empty -s --set -o --out --save-predictions --embeddings --device --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--data --split --part --batch-size --roi --overlap --blend --empty -s --set -o --out --device' ;;
         'flops') verbs='' options='--input-shape --engine -p --preset -c --config -s --set --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--input-shape --engine -p --preset -c --config -s --set' ;;
         'profile') verbs='' options='--runs --mode --input-shape --stage-wise --fake -p --preset -c --config -s --set --device --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--runs --mode --input-shape -p --preset -c --config -s --set --device' ;;
         'align-genes') verbs='' options='--latents --genes --group --covariates --mode --gene --method --pooling --gene-input --loss --projection-dim --hidden-dim --permutations --batch-size --epochs --lr --accumulate -s --set --seed --device -o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--latents --genes --group --covariates --mode --gene --method --pooling --gene-input --loss --projection-dim --hidden-dim --permutations --batch-size --epochs --lr --accumulate -s --set --seed --device -o --out' ;;
         'report') verbs='' options='-o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out' ;;
-        'models') verbs='list show' options='-h --help' valued='' ;;
+        'models') verbs='list show export' options='-h --help' valued='' ;;
         'models list') verbs='' options='--room --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--room' ;;
         'models show') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
+        'models export') verbs='' options='-o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out' ;;
         'presets') verbs='list show copy' options='-h --help' valued='' ;;
         'presets list') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
         'presets show') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
@@ -92,6 +93,7 @@ _neuro_value() {
         'align-genes -o' | 'align-genes --out') files=1 ;;
         'report -o' | 'report --out') files=1 ;;
         'models list --room') words="$_neuro_list_rooms" ;;
+        'models export -o' | 'models export --out') files=1 ;;
         'presets copy -o' | 'presets copy --out') files=1 ;;
         'config show -p' | 'config show --preset') words="$_neuro_list_presets" ;;
         'config show -c' | 'config show --config') files=1 ;;
@@ -112,6 +114,7 @@ _neuro_argument() {
         'profile '*) words="$_neuro_list_models $_neuro_list_presets" files=1 ;;
         'report '*) files=1 ;;
         'models show '0) words="$_neuro_list_models" ;;
+        'models export '0) files=1 ;;
         'presets show '0) words="$_neuro_list_presets" ;;
         'presets copy '0) words="$_neuro_list_presets" ;;
         'config show '0) words="$_neuro_list_models" ;;

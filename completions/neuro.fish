@@ -6,7 +6,7 @@ set -g _neuro_list_presets fmri/contrastive fmri/mim fmri/neuromamba-small fmri/
 set -g _neuro_list_datasets bids nifti frames dummy
 set -g _neuro_list_rooms fmri
 set -g _neuro_list_objectives ar mim contrastive
-set -g _neuro_list_keys model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= model.bidirectional= model.pe_seed= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= task.objective= task.target= task.target_type= task.label_smoothing= task.loss= task.ar_target= task.place_jumps= task.mask_ratio= task.mask_type= task.mask_patch_size= task.temperature= task.projection_dim= train.epochs= train.steps= train.lr= train.lr_scaling= train.lr_base_batch= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head= model.keep_dt_init=
+set -g _neuro_list_keys model.embed_dim= model.depth= model.d_state= model.d_conv= model.expand= model.patch_size= model.pe_method= model.token_mask= model.chunk_size= model.bidirectional= model.pe_seed= data.path= data.split= data.table= data.batch_size= data.eval_batch_size= data.prefetch= data.sequence_length= data.stride_within= data.stride_between= data.scaling= data.img_size= data.augment= data.augment_strength= data.events= data.event_lag_s= task.objective= task.target= task.target_type= task.label_smoothing= task.target_scaling= task.scale_by= task.threshold= task.site_column= task.baselines= task.atlas= task.loss= task.ar_target= task.place_jumps= task.mask_ratio= task.mask_type= task.mask_patch_size= task.contrast= task.temperature= task.projection_dim= train.epochs= train.steps= train.lr= train.lr_scaling= train.lr_base_batch= train.optimizer= train.betas= train.momentum= train.weight_decay= train.decay_all= train.schedule= train.warmup= train.min_lr_ratio= train.restart_cycle= train.restart_gamma= train.clip_norm= train.accumulate= train.precision= train.ema= train.early_stop= train.max_bad_steps= train.spike_factor= train.eval_every_epochs= train.parallel= train.init_from= train.freeze= run.seed= run.device= run.threads= run.checkpoint_every_steps= run.log_every_steps= model.head= model.keep_dt_init=
 complete -c neuro -n __fish_use_subcommand -a preprocess -d 'Turn raw data into one standard folder.'
 complete -c neuro -n __fish_use_subcommand -a convert-hdf5 -d 'Pack a folder into one HDF5 file per subject.'
 complete -c neuro -n __fish_use_subcommand -a split -d 'Divide a cohort into train, val and test.'
@@ -16,7 +16,7 @@ complete -c neuro -n __fish_use_subcommand -a flops -d 'Count parameters and ope
 complete -c neuro -n __fish_use_subcommand -a profile -d 'Measure latency and memory of models.'
 complete -c neuro -n __fish_use_subcommand -a align-genes -d 'Align brain latents with gene embeddings (not yet).'
 complete -c neuro -n __fish_use_subcommand -a report -d 'Write one HTML page about runs.'
-complete -c neuro -n __fish_use_subcommand -a models -d 'List models and the keys they take.'
+complete -c neuro -n __fish_use_subcommand -a models -d 'List models, the keys they take, and export weights.'
 complete -c neuro -n __fish_use_subcommand -a presets -d 'List, show and copy runnable configurations.'
 complete -c neuro -n __fish_use_subcommand -a config -d 'Show where every value comes from; check a file.'
 complete -c neuro -n __fish_use_subcommand -a doctor -d 'Say what is installed and what is missing.'
@@ -137,6 +137,7 @@ complete -c neuro -n '__fish_seen_subcommand_from evaluate' -l empty -x -a "brat
 complete -c neuro -n '__fish_seen_subcommand_from evaluate' -s s -l set -x -a "$_neuro_list_keys" -d 'Any config key, such as train.lr=3e-4; repeatable.'
 complete -c neuro -n '__fish_seen_subcommand_from evaluate' -s o -l out -r -F -d 'Inside the run folder if not given.'
 complete -c neuro -n '__fish_seen_subcommand_from evaluate' -l save-predictions -d 'Keep every prediction.'
+complete -c neuro -n '__fish_seen_subcommand_from evaluate' -l embeddings -d 'Keep one vector per clip, from before the head.'
 complete -c neuro -n '__fish_seen_subcommand_from evaluate' -l device -x -a "auto cpu cuda mps xpu" -d 'Where to compute.'
 complete -c neuro -n '__fish_seen_subcommand_from evaluate' -l force -d 'Replace what is already there.'
 complete -c neuro -n '__fish_seen_subcommand_from evaluate' -l dry-run -d 'Show what would be done; write nothing.'
@@ -214,9 +215,10 @@ complete -c neuro -n '__fish_seen_subcommand_from report' -l no-color -d 'No col
 complete -c neuro -n '__fish_seen_subcommand_from report' -l debug -d 'Show a traceback on errors.'
 complete -c neuro -n '__fish_seen_subcommand_from report' -s h -l help -d 'Show this message and exit.'
 complete -c neuro -n '__fish_seen_subcommand_from report' -F
-complete -c neuro -n '__fish_seen_subcommand_from models; and not __fish_seen_subcommand_from list show' -a list -d 'List models by name.'
-complete -c neuro -n '__fish_seen_subcommand_from models; and not __fish_seen_subcommand_from list show' -a show -d 'Show one model and every key it takes.'
-complete -c neuro -n '__fish_seen_subcommand_from models; and not __fish_seen_subcommand_from list show' -s h -l help -d 'Show this message and exit.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and not __fish_seen_subcommand_from list show export' -a list -d 'List models by name.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and not __fish_seen_subcommand_from list show export' -a show -d 'Show one model and every key it takes.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and not __fish_seen_subcommand_from list show export' -a export -d 'Write weights under the names of the family\'s own code.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and not __fish_seen_subcommand_from list show export' -s h -l help -d 'Show this message and exit.'
 complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from list' -l room -x -a "$_neuro_list_rooms" -d 'Only this room\'s.'
 complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from list' -l json -d 'One JSON object on stdout.'
 complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from list' -s q -l quiet -d 'Only the main output\'s path.'
@@ -231,6 +233,16 @@ complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcom
 complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from show' -l debug -d 'Show a traceback on errors.'
 complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from show' -s h -l help -d 'Show this message and exit.'
 complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from show' -a "$_neuro_list_models"
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -s o -l out -r -F -d 'A .ckpt, .pth or .safetensors file.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -l force -d 'Replace what is already there.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -l dry-run -d 'Show what would be done; write nothing.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -l json -d 'One JSON object on stdout.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -s q -l quiet -d 'Only the main output\'s path.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -s v -l verbose -d 'More notes; -vv logs.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -l no-color -d 'No colours.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -l debug -d 'Show a traceback on errors.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -s h -l help -d 'Show this message and exit.'
+complete -c neuro -n '__fish_seen_subcommand_from models; and __fish_seen_subcommand_from export' -F
 complete -c neuro -n '__fish_seen_subcommand_from presets; and not __fish_seen_subcommand_from list show copy' -a list -d 'List presets by name.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and not __fish_seen_subcommand_from list show copy' -a show -d 'Show the text of a preset.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and not __fish_seen_subcommand_from list show copy' -a copy -d 'Copy a preset to a file to change it.'

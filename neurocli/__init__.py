@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from neurocli.core.cost.command import count_flops, profile
     from neurocli.core.data.preprocess import convert_hdf5, preprocess
     from neurocli.core.engine.evaluate import evaluate
+    from neurocli.core.engine.export import export_weights
     from neurocli.core.engine.outcome import RunResult
     from neurocli.core.engine.rebuild import load_model
     from neurocli.core.engine.train import train
@@ -31,6 +32,7 @@ _HOMES = {
     "convert_hdf5": "neurocli.core.data.preprocess",
     "count_flops": "neurocli.core.cost.command",
     "evaluate": "neurocli.core.engine.evaluate",
+    "export_weights": "neurocli.core.engine.export",
     "list_models": "neurocli.core.listing",
     "list_presets": "neurocli.core.config.presets",
     "load_config": "neurocli.core.config.load",
@@ -49,6 +51,7 @@ __all__ = [
     "convert_hdf5",
     "count_flops",
     "evaluate",
+    "export_weights",
     "list_models",
     "list_presets",
     "load_config",

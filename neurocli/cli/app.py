@@ -48,7 +48,7 @@ COMMANDS: tuple[CommandRow, ...] = (
     CommandRow("align-genes", "Align brain latents with gene embeddings (not yet).", _FOUND,
                "align_genes"),
     CommandRow("report", "Write one HTML page about runs.", _FOUND, "report"),
-    CommandRow("models", "List models and the keys they take.", _ABOUT, "models"),
+    CommandRow("models", "List models, the keys they take, and export weights.", _ABOUT, "models"),
     CommandRow("presets", "List, show and copy runnable configurations.", _ABOUT, "presets"),
     CommandRow("config", "Show where every value comes from; check a file.", _ABOUT, "config"),
     CommandRow("doctor", "Say what is installed and what is missing.", _ABOUT, "doctor"),

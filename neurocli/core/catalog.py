@@ -94,7 +94,10 @@ class RoomCard:
         cost: `"module:function"` that gives the closed-form cost of a clip, or None; its module
             also offers `default_info` and `count_parameters`, all without torch.
         recognise: `"module:function"` that tells from foreign weights which model they are of, or
-            None; called as `recognise(weights)`; returns `Recognised` or None.
+            None; called as `recognise(weights, told)` with the file's hyper-parameters; returns
+            `Recognised` or None.
+        official_names: `"module:function"` that names weights as a family's own code does, or
+            None; called as `official_names(weights, config, info)`; returns `OfficialWeights`.
     """
 
     name: str
@@ -110,6 +113,7 @@ class RoomCard:
     figures: str | None = None
     cost: str | None = None
     recognise: str | None = None
+    official_names: str | None = None
 
 
 def resolve(reference: str) -> Any:

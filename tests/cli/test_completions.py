@@ -53,7 +53,7 @@ CASES = [
     (["train", "fmamba", "-s", "data.batch"], {"data.batch_size="}),
     (["train", "fmamba", "-s", "data.batch_size", "=", ""], {""}),
     (["train", "--pretrain", ""], {"ar", "mim", "contrastive"}),
-    (["models", ""], {"list", "show"}),
+    (["models", ""], {"list", "show", "export"}),
     (["models", "show", "fmamba_"], HEADED),
     (["presets", "copy", "fmri/ti"], {"fmri/tiny"}),
     (["preprocess", "bi"], {"bids"}),

@@ -12,6 +12,7 @@ import pytest
 from neurocli.cli.commands import doctor
 from neurocli.core.catalog import models
 from neurocli.core.config.presets import presets
+from neurocli.core.engine.export import ExportResult
 
 RELIED_ON = (
     *("data.sequence_length", "data.batch_size", "model.patch_size", "model.embed_dim"),
@@ -136,3 +137,19 @@ def test_doctor_knows_every_package_of_the_project(root: Path) -> None:
     for name, (distributions, _) in doctor.EXTRAS.items():
         listed = {re.split(r"[<>=!~\[ ]", text)[0] for text in extras[name]}
         assert set(distributions) <= listed
+
+
+def test_export_shows_what_was_written(neuro: Any, pretend: Any) -> None:
+    result = ExportResult(Path("best.pth"), Path("w.ckpt"), "fmamba", 25, ["embedder.mask_token"],
+                          ["averaged"])  # fmt: skip
+    calls = pretend("export_weights", lambda *_, **__: result)
+    answer = neuro("models", "export", "best.pth", "-o", "w.ckpt", "--json")
+    assert calls[0] == ((Path("best.pth"), Path("w.ckpt")), {"force": False, "dry_run": False})
+    assert answer.json["schema"] == "neuro/models-export/1"
+    assert (answer.json["out"], answer.json["tensors"]) == ("w.ckpt", 25)
+    assert answer.json["left_out"] == ["embedder.mask_token"]
+    assert neuro("models", "export", "best.pth", "-o", "w.ckpt", "-q").out == "w.ckpt\n"
+    shown = neuro("models", "export", "best.pth", "-o", "w.ckpt")
+    assert "embedder.mask_token" in shown.out
+    assert "note: averaged" in shown.err
+    assert neuro("models", "export", "best.pth").code == 2

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_run import SMALL
@@ -84,11 +85,27 @@ def test_a_head_from_pretraining_to_a_report(
     pretrained: neurocli.RunResult, cohort: Path, split: Path, tmp_path: Path
 ) -> None:
     run = head(cohort, split, tmp_path / "sex", init_from=pretrained.checkpoint)
-    assert any("backbone tensors were taken" in note for note in run.notes)
+    assert any("tensors loaded, 2 missing (output_head" in note for note in run.notes)
     assert not any("test participants were in the training" in note for note in run.notes)
-    result = neurocli.evaluate(run.checkpoint, data=cohort)
+    result = neurocli.evaluate(run.checkpoint, data=cohort, embeddings=True)
     assert {"accuracy", "balanced_accuracy", "auroc"} <= set(result.metrics)
-    assert "majority" in result.baselines
+    assert set(result.baselines) == {"majority", "fc", "roi"}
+    assert set(result.baseline_ci95["fc"]) == set(result.ci95)
+    assert set(result.verdicts["fc"]) == set(result.metrics)
+    record = json.loads((result.out / "metrics.json").read_text())
+    assert sum(map(sum, record["confusion"]["counts"])) == record["n"]
+    sites = {row["site"]: row["n"] for row in record["per_site"]}
+    assert sum(sites.values()) == record["n"]
+    assert len(sites) > 1
+    with np.load(result.out / "embeddings.npz", allow_pickle=False) as file:
+        found = {name: file[name] for name in file}
+    index = list(csv.DictReader((result.out / "embeddings.csv").open()))
+    assert found["features"].shape == (len(index), 32)
+    assert [row["participant"] for row in index] == found["participant"].tolist()
+    assert len({(row["subject"], row["start"]) for row in index}) == len(index)
+    again = neurocli.evaluate(run.checkpoint, data=cohort)
+    assert again.metrics == result.metrics
+    assert not (result.out / "embeddings.npz").exists()  # nothing of an older judgement stays
     assert result.out == run.run / "evaluations" / "test"
     page = neurocli.make_report([pretrained.run, run.run], out=tmp_path / "report.html")
     text = page.out.read_text()
@@ -106,16 +123,78 @@ def test_weights_from_people_of_the_test_part_are_told(
     assert any("test participants were in the training" in note for note in run.notes)
 
 
-def test_freezing_trains_the_head_only(
+@pytest.mark.parametrize("name", ["mlp", "conv_mlp", "mamba_head", "mamba_head_fn"])
+def test_a_frozen_backbone_keeps_every_byte_over_epochs(
+    pretrained: neurocli.RunResult, cohort: Path, split: Path, tmp_path: Path, name: str
+) -> None:
+    # Patches small enough for the convolutions, which need 106 tokens.
+    small = [*SMALL, "model.patch_size=6,6,6,1"] if name == "conv_mlp" else SMALL
+    start = pretrained
+    if name == "conv_mlp":
+        start = neurocli.train("fmamba", data=cohort, split=split, set=small, steps=1,
+                               out=tmp_path / "start")  # fmt: skip
+    run = neurocli.train(
+        f"fmamba_{name}", data=cohort, split=split, out=tmp_path / "run", set=small, task="sex",
+        epochs=3, steps=None, lr=0.1, freeze=True, init_from=start.checkpoint,
+    )  # fmt: skip
+    assert run.epochs == 3
+    before = load_checkpoint(start.checkpoint)["state_dict"]
+    payload = load_checkpoint(run.run / "checkpoints" / "last.pth")
+    after = payload["state_dict"]
+    backbone = [key for key in before if not key.startswith("output_layer.")]
+    assert len(backbone) >= 10
+    assert "embedder.pos" in backbone  # a buffer
+    for key in backbone:
+        assert torch.equal(before[key], after[f"model.{key}"]), key
+    head = [key for key in after if key.startswith("output_head.")]
+    n_trained = sum(len(group["params"]) for group in payload["optimizer"]["param_groups"])
+    assert n_trained == len(head)
+    assert after["output_head.head.weight"].abs().max() > 0.05
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(
     pretrained: neurocli.RunResult, cohort: Path, split: Path, tmp_path: Path
 ) -> None:
-    run = head(
-        cohort, split, tmp_path / "run", init_from=pretrained.checkpoint, freeze=True, lr=0.1
-    )
-    before = load_checkpoint(pretrained.checkpoint)["state_dict"]
-    after = load_checkpoint(run.run / "checkpoints" / "last.pth")["state_dict"]
-    assert torch.equal(before["norm.weight"], after["model.norm.weight"])
-    assert after["output_head.head.weight"].abs().max() > 0.05
+    run = head(cohort, split, tmp_path / "run", init_from=pretrained.run, steps=1)
+    assert any("checkpoints/best.pth is taken" in note for note in run.notes)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="without a checkpoint"):
+        head(cohort, split, tmp_path / "other", init_from=empty)
+
+
+def test_weights_fix_the_sizes_of_the_model(
+    pretrained: neurocli.RunResult, cohort: Path, split: Path, tmp_path: Path
+) -> None:
+    data = [text for text in SMALL if not text.startswith("model.")]
+    named: dict[str, Any] = {"data": cohort, "split": split, "task": "sex", "dry_run": True,
+                             "init_from": pretrained.checkpoint}  # fmt: skip
+    plan: Any = neurocli.train("fmamba_mlp", set=data, **named).plan
+    assert plan["config"]["model"]["embed_dim"] == 32
+    assert plan["config"]["model"]["patch_size"] == [8, 8, 8, 2]
+    for wrong in ("model.embed_dim=64", "model.patch_size=4,4,4,2", "model.depth=3"):
+        with pytest.raises(UsageError, match="the weights have"):
+            neurocli.train("fmamba_mlp", set=[*data, wrong], **named)
+
+
+def test_weights_go_out_under_official_names_and_come_back(
+    pretrained: neurocli.RunResult, cohort: Path, split: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "official.ckpt"
+    result = neurocli.export_weights(pretrained.checkpoint, out)
+    assert result.model == "fmamba"
+    content = torch.load(out, weights_only=True)
+    saved = load_checkpoint(pretrained.checkpoint)["state_dict"]
+    assert content["state_dict"].keys() == {f"model.{name}" for name in saved}
+    assert all(torch.equal(content["state_dict"][f"model.{n}"], v) for n, v in saved.items())
+    assert content["hyper_parameters"]["patch_size"] == [8, 8, 8, 2]
+    assert content["global_step"] == pretrained.steps
+    model = neurocli.load_model(out)
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+    data = [text for text in SMALL if not text.startswith("model.")]
+    run = neurocli.train("fmamba_mlp", data=cohort, split=split, set=data, task="sex", steps=1,
+                         init_from=out, out=tmp_path / "run")  # fmt: skip
+    assert any("tensors loaded, 2 missing (output_head" in note for note in run.notes)
 
 
 def test_the_same_command_finds_its_finished_run(
@@ -166,6 +245,14 @@ def test_resume_refuses_what_changed(cohort: Path, split: Path, tmp_path: Path) 
         neurocli.train("fmamba", resume=run.run)
     with pytest.raises(InputError, match="no run folder"):
         neurocli.train(resume=tmp_path)
+    with pytest.raises(UsageError, match="takes its folder, not a file") as caught:
+        neurocli.train(resume=run.checkpoint)
+    assert f"neuro train --resume {run.run}" in str(caught.value.hint)
+    assert "--init-from best.pth starts a new run" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="no such run"):
+        neurocli.train(resume=tmp_path / "absent")
+    with pytest.raises(UsageError, match="--init-from cannot change it"):
+        neurocli.train(resume=run.run, init_from=run.checkpoint)
     copy = tmp_path / "h5"
     shutil.copytree(cohort, copy)
     out = tmp_path / "second"
@@ -230,6 +317,20 @@ def test_a_model_comes_back_from_its_checkpoint(pretrained: neurocli.RunResult) 
         neurocli.load_model(pretrained.checkpoint, embed_dim=64)
     with pytest.raises(UsageError, match="unknown model"):
         neurocli.load_model("fmambo")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_no_window_is_dropped_or_counted_twice(
+    pretrained: neurocli.RunResult, cohort: Path, tmp_path: Path, batch_size: int
+) -> None:
+    found = {}
+    for size in (16, batch_size):
+        out = tmp_path / str(size)
+        found[size] = neurocli.evaluate(pretrained.checkpoint, data=cohort, out=out, part="all",
+                                        batch_size=size, save_predictions=True)  # fmt: skip
+        rows = list(csv.DictReader((out / "predictions" / "samples.csv").open()))
+        assert len({(row["subject"], row["start"]) for row in rows}) == len(rows)
+    assert found[16].metrics == pytest.approx(found[batch_size].metrics, rel=1e-5)
 
 
 def test_regression_on_age(cohort: Path, split: Path, tmp_path: Path) -> None:

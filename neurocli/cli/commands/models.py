@@ -1,23 +1,26 @@
-"""`neuro models`: what can be trained, and the keys it takes."""
+"""`neuro models`: what can be trained, the keys it takes, and weights for other programs."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from neurocli.cli import options
 from neurocli.cli.options import value
 from neurocli.cli.output import Table, sink
-from neurocli.cli.page import add_verb, new_group
-from neurocli.cli.views import facts, written
+from neurocli.cli.page import RUN_PANEL, add_verb, new_group
+from neurocli.cli.views import facts, plan_view, written
 from neurocli.core.errors import UsageError
 
 app = new_group(
-    "List models and the keys they take.",
+    "List models, the keys they take, and export weights.",
     """
 neuro models list
 neuro models show fmamba
+neuro models export best.pth -o official.ckpt
 """,
 )
 
@@ -75,4 +78,48 @@ def show(
             Table(("key", "default", "accepts", "meaning"), rows),
         ],
     )
+    return 0
+
+
+@add_verb(
+    app,
+    "export",
+    """
+neuro models export runs/fmamba-ar-1/checkpoints/best.pth -o official.ckpt
+neuro models export official.ckpt -o weights.safetensors --force
+""",
+)
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A checkpoint, or any file of the family.")
+    ],
+    out: Annotated[
+        Path, value("FILE", "A .ckpt, .pth or .safetensors file.", RUN_PANEL, "--out", "-o")
+    ],
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Write weights under the names of the family's own code.
+
+    Tensors are those of the checkpoint; what the family's code has no place for is left out and
+    listed. `neuro train --init-from` reads the file again.
+    """
+    from neurocli import export_weights
+
+    result = export_weights(checkpoint, out, force=force, dry_run=dry_run)
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    values = {
+        "checkpoint": result.checkpoint,
+        "out": result.out,
+        "model": result.model,
+        "tensors": result.tensors,
+        "left_out": result.left_out,
+        "notes": result.notes,
+    }
+    if result.plan is not None:
+        output.show("models-export", {**values, "plan": result.plan}, view=plan_view(result.plan))
+    else:
+        output.show("models-export", values, main=result.out, view=[facts(values.items())])
     return 0

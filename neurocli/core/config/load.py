@@ -76,6 +76,7 @@ def resolve_config(
     config: str | Path | None = None,
     settings: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Plain]] | None = None,
+    weights: Layer | None = None,
 ) -> Resolved:
     """Merge all layers and check them.
 
@@ -85,12 +86,32 @@ def resolve_config(
         config: YAML file.
         settings: `KEY=VALUE` texts of `--set`.
         flags: Dotted key -> (flag as typed, value) of named flags that were given.
+        weights: Keys that the weights of `--init-from` fix; they win over defaults and presets,
+            and what the user says otherwise is refused.
 
     Raises:
         ConfigError: Something is wrong; all findings at once.
-        UsageError: An unknown preset or model.
+        UsageError: An unknown preset or model, or a key that does not fit the weights.
     """
-    return check_layers(_layers(model, preset, config, settings, flags))
+    fixed = weights or {}
+    resolved = check_layers(_layers(model, preset, config, settings, flags, fixed))
+    for key, leaf in fixed.items():
+        if resolved.origins.get(key) == leaf.origin:
+            continue
+        block, _, name = key.partition(".")
+        chosen = getattr(getattr(resolved.config, block), name)
+        known = check_layers([{"model.name": Leaf(model, "MODEL"), key: leaf}]).config
+        if chosen != (value := getattr(getattr(known, block), name)):
+            raise UsageError(
+                f"{key} is {_shown(chosen)}, the weights have {_shown(value)}",
+                where=f"{resolved.origins[key]} and {leaf.origin}",
+                hint=f"leave {key} out, or start without these weights",
+            )
+    return resolved
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _layers(
@@ -99,10 +120,12 @@ def _layers(
     config: str | Path | None,
     settings: Sequence[str],
     flags: Mapping[str, tuple[str, Plain]] | None,
+    weights: Layer | None = None,
 ) -> list[Layer]:
     layers: list[Layer] = []
     if preset is not None:
         layers.append(dict(leaves(preset_tree(preset))))
+    layers.append(weights or {})
     if config is not None:
         layers.append(dict(leaves(read_yaml(Path(config)))))
     layers.append(settings_layer(settings))

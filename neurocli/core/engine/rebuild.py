@@ -15,7 +15,7 @@ from neurocli.core.config.load import check_layers, config_from_plain
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import load_checkpoint
-from neurocli.core.engine.weights import Recognised, load_weights, read_weights
+from neurocli.core.engine.weights import Recognised, find_weights, load_weights, read_weights
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import choices_text
 
@@ -44,9 +44,10 @@ def load_model(name_or_checkpoint: str | Path, **config: Any) -> nn.Module:
     path = Path(name_or_checkpoint)
     if not path.suffix and not path.exists():
         return _by_name(str(name_or_checkpoint), config)
+    path, _ = find_weights(path)
     foreign, head = read_weights(path)
-    if not head:
-        return _recognised(path, foreign, config)
+    if "config" not in head:
+        return _recognised(path, foreign, head, config)
     if config:
         raise UsageError(
             f"a checkpoint fixes its model, so {choices_text(config)} cannot change it",
@@ -59,18 +60,40 @@ def load_model(name_or_checkpoint: str | Path, **config: Any) -> nn.Module:
     return model.eval()
 
 
-def _recognised(
-    path: Path, weights: Mapping[str, torch.Tensor], given: Mapping[str, Any]
-) -> nn.Module:
-    doors = [room.recognise for room in rooms().values() if room.recognise is not None]
-    found: list[Recognised] = [r for door in doors if (r := resolve(door)(weights)) is not None]
-    if not found:
-        raise NeuroError(
-            f"these are weights of no model here; their names begin with {next(iter(weights))}",
-            where=str(path),
-            hint="see `neuro models list` for the models whose checkpoints are read",
+def recognise(
+    path: Path, weights: Mapping[str, torch.Tensor], head: Mapping[str, Any]
+) -> Recognised:
+    """Tell which model here foreign weights are of.
+
+    Args:
+        path: Their file, for the error.
+        weights: As `read_weights` gives them.
+        head: What else it gave.
+
+    Raises:
+        NeuroError: They are of none.
+    """
+    told = head.get("hyper_parameters", {})
+    for room in rooms().values():
+        match: Recognised | None = (
+            resolve(room.recognise)(weights, told) if room.recognise is not None else None
         )
-    match = found[0]
+        if match is not None:
+            return match
+    raise NeuroError(
+        f"these are weights of no model here; their names begin with {next(iter(weights))}",
+        where=str(path),
+        hint="see `neuro models list` for the models whose checkpoints are read",
+    )
+
+
+def _recognised(
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    head: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> nn.Module:
+    match = recognise(path, weights, head)
     missing = {key: text for key, text in match.missing.items() if key not in given}
     if missing:
         told = "; ".join(f"{key}: {text}" for key, text in missing.items())
@@ -81,7 +104,9 @@ def _recognised(
         )
     model = _by_name(match.model, {**match.sizes, **given})
     report = load_weights(model, match.weights, label=str(path))
-    _log.info("%s: %d tensors loaded, none missing or left over", path.name, len(report.loaded))
+    for note in match.notes:
+        _log.info("%s: %s", path.name, note)
+    _log.info("%s: %d tensors loaded, 0 missing, 0 unexpected", path.name, len(report.loaded))
     return model
 
 

@@ -84,6 +84,31 @@ def read_config(run_dir: Path) -> RunConfig:
     return config_from_plain(to_plain(read_yaml(path)), str(path))
 
 
+def check_resumable(run_dir: Path) -> None:
+    """Explain what `--resume` takes when it was given something else.
+
+    Args:
+        run_dir: What was given.
+
+    Raises:
+        UsageError: It is a file, or no folder at all.
+    """
+    if run_dir.is_file():
+        inside = run_dir.parent.name == "checkpoints"
+        hint = f"neuro train --resume {run_dir.parent.parent}; or " if inside else ""
+        raise UsageError(
+            "--resume goes on with a run and takes its folder, not a file",
+            where=str(run_dir),
+            hint=f"{hint}--init-from {run_dir.name} starts a new run from its weights",
+        )
+    if not run_dir.is_dir():
+        raise UsageError(
+            "there is no such run to go on with",
+            where=str(run_dir),
+            hint="name the folder that `neuro train` wrote",
+        )
+
+
 def write_head(run_dir: Path, resolved: Resolved, data: RunData) -> None:
     """Write what is known before the first step: configuration, environment, data, split."""
     text = yaml.safe_dump(resolved.config.model_dump(mode="json"), sort_keys=False)

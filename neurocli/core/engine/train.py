@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from torch import nn
-
 from neurocli.core.catalog import find_model, find_task, resolve
 from neurocli.core.config.flags import TRAIN_KEYS, flag_layer
 from neurocli.core.config.load import Resolved, resolve_config
@@ -24,8 +22,8 @@ from neurocli.core.engine.outcome import RunResult, planned, result_from, run_re
 from neurocli.core.engine.parallel import check_parallel
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.sinks import open_sinks
+from neurocli.core.engine.start import start_from, weights_layer
 from neurocli.core.engine.task import RunData, Task
-from neurocli.core.engine.weights import read_weights
 from neurocli.core.errors import NotBuiltYetError, UsageError
 from neurocli.core.events import Listener, Note, fan_out, ignore
 from neurocli.core.paths import folder_lock
@@ -99,7 +97,7 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     seed_everything(config.run.seed)
     task.fit(data)
     model = task.build(data.info)
-    notes += [*data.notes, *_start_from(config, task, model, data)]
+    notes += [*data.notes, *start_from(config, task, model, data)]
     run_dir = run_dir or run_folder.new_run_dir(card.name, data.objective)
     if options.get("dry_run"):
         return planned(run_dir, config, data, model, notes)
@@ -158,13 +156,19 @@ def _resolve(
         room, _ = find_model(models[0])
         preset = f"{room.name}/tiny"
         notes.append(f"no --data: built-in cohort with preset {preset}")
-    resolved = resolve_config(
-        model=models[0],
-        preset=preset,
-        config=options.get("config"),
-        settings=options.get("set") or (),
-        flags=flag_layer(given),
-    )
+    layers: dict[str, Any] = {
+        "model": models[0],
+        "preset": preset,
+        "config": options.get("config"),
+        "settings": options.get("set") or (),
+        "flags": flag_layer(given),
+    }
+    resolved = resolve_config(**layers)
+    start = resolved.config.train.init_from
+    if start is not None:
+        fixed, more = weights_layer(Path(start), resolved.config)
+        resolved = resolve_config(**layers, weights=fixed)
+        notes += more
     return resolved, out, notes
 
 
@@ -175,14 +179,15 @@ def _keys(options: TrainOptions) -> set[str]:
 def _resolve_resumed(
     run_dir: Path, models: Sequence[str], options: TrainOptions, given: Mapping[str, Any]
 ) -> tuple[Resolved, Path, list[str]]:
+    run_folder.check_resumable(run_dir)
     config = run_folder.read_config(run_dir)
     extra = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     extra += [f"--{name}" for name in ("preset", "config", "set", "out") if options.get(name)]
     if extra:
         raise UsageError(
-            f"--resume continues a run as it is, so {', '.join(extra)} cannot change it",
+            f"--resume goes on with a run as it is, so {', '.join(extra)} cannot change it",
             where="--resume",
-            hint="drop these, or start a new run from its weights with --init-from CKPT",
+            hint="drop these; or drop --resume: --init-from CKPT starts a new run from weights",
         )
     if models and list(models) != [config.model.name]:
         raise UsageError(
@@ -198,25 +203,6 @@ def _check_objective(model: str, tasks: Sequence[str], objective: str) -> None:
             f"{model} is not trained for '{objective}'",
             hint=f"{model} takes {', '.join(tasks)}; see `neuro models show {model}`",
         )
-
-
-def _start_from(config: RunConfig, task: Task, model: nn.Module, data: RunData) -> list[str]:
-    if config.train.init_from is None:
-        return []
-    path = Path(config.train.init_from)
-    weights, head = read_weights(path)
-    notes = [f"--init-from {path.name}: {task.init_from(model, weights)}"]
-    seen = set(head.get("split", {}).get("train", ()))
-    shared = seen & set(data.split.get("test", ()))
-    if shared:
-        notes.append(
-            f"{len(shared)} of {len(data.split['test'])} test participants were in the training "
-            "part of the run these weights come from; use one --split for both"
-        )
-    before, now = head.get("info", {}).get("scaling"), data.info.get("scaling")
-    if before and before != now:
-        notes.append(f"the weights were trained on {before} values, this run reads {now}")
-    return notes
 
 
 def _resume_state(run_dir: Path, data: RunData, listener: Listener) -> Mapping[str, Any] | None:

@@ -6,6 +6,7 @@ kind, on one line.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _WRAPPERS = ("_forward_module.", "module.", "model.", "_orig_mod.")
 _MAX_HEADER = 100_000_000
 _DIGEST = "sha256"
 _SHOWN = 5
+_DEEPSPEED = "mp_rank_00_model_states.pt"
 _STATE = frozenset({"state_dict", "optimizer", "scaler", "ema", "rng"})
 
 
@@ -36,12 +38,16 @@ class Recognised:
         sizes: Keys of its config block that the shapes give, and `n_outputs` of a head.
         missing: What a caller must add, each key with what the shapes say about it.
         weights: The tensors under the model's own names.
+        untold: Keys of the config block that no shape tells and that change what the weights mean.
+        notes: What was taken for granted.
     """
 
     model: str
     sizes: Mapping[str, Any]
     missing: Mapping[str, str]
     weights: Mapping[str, torch.Tensor]
+    untold: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,9 @@ def load_weights(
     if (strict and (missing or unexpected or misshapen)) or not fitting:
         shapes = [f"{n} {_shape(state_dict[n])} for {tuple(own[n].shape)}" for n in misshapen]
         findings = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        listed = "; ".join(_listed(kind, names) for kind, names in findings if names)
+        found = "; ".join(listed(kind, names) for kind, names in findings if names)
         raise NeuroError(
-            f"the weights do not fit {type(model).__name__}: {listed or 'there are none'}",
+            f"the weights do not fit {type(model).__name__}: {found or 'there are none'}",
             where=label,
             hint="build the model with the configuration the weights were trained with",
         )
@@ -96,7 +102,14 @@ def _shape(value: Any) -> tuple[int, ...] | str:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
 
 
-def _listed(kind: str, names: Collection[str]) -> str:
+def listed(kind: str, names: Collection[str]) -> str:
+    """Return how many names there are of a kind, and the first of them.
+
+    >>> listed("missing", ["a", "b"]), listed("unexpected", [])
+    ('2 missing (a, b)', '0 unexpected')
+    """
+    if not names:
+        return f"0 {kind}"
     shown = ", ".join(list(names)[:_SHOWN])
     return f"{len(names)} {kind} ({shown}{', ...' if len(names) > _SHOWN else ''})"
 
@@ -129,8 +142,8 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         path: The file; what it is is read from its content.
 
     Returns:
-        Name -> tensor on the CPU; and, for a checkpoint of ours, all else that tells of its run
-        (config, info, split), empty for a foreign file.
+        Name -> tensor on the CPU; and what else the file tells: all that a checkpoint of ours says
+        of its run (config, info, split), or the `hyper_parameters` of a foreign one.
 
     Raises:
         InputError: The file is damaged, of another kind, or holds no weights.
@@ -141,10 +154,44 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if isinstance(content, dict) and content.get("schema") == SCHEMA:
         head = {key: value for key, value in content.items() if key not in _STATE}
         return _tensors(path, content.get("state_dict")), head
-    # Lightning and most others keep the weights one level down.
-    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    return _unwrapped(_tensors(path, content)), {}
+    told = _hyper_parameters(content)
+    # Lightning and most others keep the weights one level down, DeepSpeed under its own name.
+    while isinstance(content, dict) and (inner := _inner(content)) is not None:
+        content = inner
+    return _unwrapped(_tensors(path, content)), told
+
+
+def _inner(content: dict[str, Any]) -> dict[str, Any] | None:
+    found = (content.get(key) for key in ("state_dict", "module"))
+    return next((inner for inner in found if isinstance(inner, dict)), None)
+
+
+def _hyper_parameters(content: Any) -> dict[str, Any]:
+    told = content.get("hyper_parameters") if isinstance(content, dict) else None
+    if isinstance(told, argparse.Namespace):
+        told = vars(told)
+    return {"hyper_parameters": dict(told)} if isinstance(told, dict) else {}
+
+
+def find_weights(path: Path) -> tuple[Path, str | None]:
+    """Return the file of weights that a path means, and a sentence when it is not the path.
+
+    Args:
+        path: A file; or a run folder, for its best checkpoint; or a DeepSpeed checkpoint folder.
+
+    Raises:
+        InputError: Nothing of the kind is there.
+    """
+    if not path.is_dir():
+        return path, None
+    candidates = [path / "checkpoints" / name for name in ("best.pth", "last.pth")]
+    candidates += sorted(path.rglob(_DEEPSPEED), reverse=True)
+    for file in candidates:
+        if file.is_file():
+            return file, f"{path} is a folder: {file.relative_to(path)} is taken"
+    raise InputError(
+        path, "is a folder without a checkpoint", "name a .pth, .ckpt or .safetensors file"
+    )
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -123,17 +123,18 @@ def blur(clip_HWDT: Tensor, sigmas: Sequence[float]) -> Tensor:
         clip_HWDT: The clip (H, W, D, T); beyond its border the border is repeated.
         sigmas: SD along each axis, voxels.
     """
-    frames = clip_HWDT.float().permute(3, 0, 1, 2)[:, None]
+    blurred = clip_HWDT.float()
     for axis, sigma in enumerate(sigmas):
         reach = int(_TRUNCATE * sigma + 0.5)
         if reach == 0:
             continue
-        steps = torch.arange(-reach, reach + 1, dtype=torch.float32, device=frames.device)
-        weights = torch.exp(-0.5 * (steps / sigma) ** 2)
-        shape = [1] * 5
-        shape[2 + axis] = -1
-        padding = [0] * 6
-        padding[4 - 2 * axis] = padding[5 - 2 * axis] = reach
-        padded = F.pad(frames, padding, mode="replicate")
-        frames = F.conv3d(padded, (weights / weights.sum()).view(shape))
-    return frames[:, 0].permute(1, 2, 3, 0).to(clip_HWDT.dtype)
+        weights = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(-reach, reach + 1)]
+        size = blurred.shape[axis]
+        places = torch.arange(size, device=blurred.device)
+        # A sum of shifted copies: a convolution with one channel is ten times slower on a CPU.
+        total = torch.zeros_like(blurred)
+        for step, weight in enumerate(weights, start=-reach):
+            shifted = blurred.index_select(axis, (places + step).clamp(0, size - 1))
+            total.add_(shifted, alpha=weight / sum(weights))
+        blurred = total
+    return blurred.to(clip_HWDT.dtype)

@@ -83,4 +83,5 @@ ROOM = RoomCard(
     figures=f"{_ROOM}.report:figures",
     cost=f"{_ROOM}.cost:clip_cost",
     recognise=f"{_ROOM}.official:recognise",
+    official_names=f"{_ROOM}.official:official_names",
 )

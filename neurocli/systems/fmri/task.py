@@ -23,7 +23,7 @@ from neurocli.core.engine.task import (
     Summary,
     Task,
 )
-from neurocli.core.engine.weights import load_weights
+from neurocli.core.engine.weights import listed, load_weights
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
 from neurocli.systems.fmri.augment import augment_clips
@@ -95,14 +95,19 @@ class FmriTask(Task):
         missing = [key for key in wanted if key not in weights]
         if missing:
             raise NeuroError(
-                f"{len(missing)} of {len(wanted)} backbone tensors are missing, first {missing[0]}",
+                f"{listed('missing', missing)} of {len(wanted)} backbone tensors; the names given "
+                f"begin with {next(iter(weights), 'none')}",
                 where="--init-from",
                 hint="name a checkpoint of the fmamba family with the same depth",
             )
         chosen = own | {key: weights[key] for key in wanted}
         load_weights(backbone, chosen, label="--init-from")
+        # The model's own names, so that a head's tensors count as missing.
+        new = [key for key in model.state_dict() if key.removeprefix("model.") not in wanted]
         unused = [key for key in weights if key not in wanted]
-        return f"{len(wanted)} backbone tensors were taken, {len(unused)} of other layers were not"
+        return f"{len(wanted)} tensors loaded, {listed('missing', new)}, " + listed(
+            "unexpected", unused
+        )
 
 
 class ArTask(FmriTask):

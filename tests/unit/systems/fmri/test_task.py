@@ -168,7 +168,10 @@ def test_a_head_starts_from_a_pretrained_backbone() -> None:
     task = ClassificationTask(head_config)
     model = task.build({**INFO, "n_outputs": 2})
     sentence = task.init_from(model, pretrained.state_dict())
-    assert "2 of other layers" in sentence  # output_layer.weight and .bias
+    assert sentence == (
+        "12 tensors loaded, 2 missing (output_head.head.weight, output_head.head.bias), "
+        "2 unexpected (output_layer.weight, output_layer.bias)"
+    )
     backbone = model.model
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, pretrained.state_dict()[key]), key
