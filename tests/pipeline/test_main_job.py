@@ -87,7 +87,11 @@ def test_a_head_from_pretraining_to_a_report(
     run = head(cohort, split, tmp_path / "sex", init_from=pretrained.checkpoint)
     assert any("tensors loaded, 2 missing (output_head" in note for note in run.notes)
     assert not any("test participants were in the training" in note for note in run.notes)
-    result = neurocli.evaluate(run.checkpoint, data=cohort, embeddings=True)
+    result = neurocli.evaluate(run.checkpoint, data=cohort, embeddings=True, explain="occlusion")
+    maps = sorted(path.name for path in (result.out / "explanations").iterdir())
+    assert {"clips.csv", "group_abs.nii.gz", "group_signed.nii.gz"} <= set(maps)
+    assert len(maps) == 3 + 2 * result.n
+    assert any("maps of" in note for note in result.notes)
     assert {"accuracy", "balanced_accuracy", "auroc"} <= set(result.metrics)
     assert set(result.baselines) == {"majority", "fc", "roi"}
     assert set(result.baseline_ci95["fc"]) == set(result.ci95)
@@ -105,6 +109,7 @@ def test_a_head_from_pretraining_to_a_report(
     assert len({(row["subject"], row["start"]) for row in index}) == len(index)
     again = neurocli.evaluate(run.checkpoint, data=cohort)
     assert again.metrics == result.metrics
+    assert not (result.out / "explanations").exists()
     assert not (result.out / "embeddings.npz").exists()  # nothing of an older judgement stays
     assert result.out == run.run / "evaluations" / "test"
     page = neurocli.make_report([pretrained.run, run.run], out=tmp_path / "report.html")

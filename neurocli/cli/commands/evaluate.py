@@ -69,6 +69,10 @@ def evaluate(
     embeddings: Annotated[
         bool, switch("--embeddings", "Keep one vector per clip, from before the head.", _RUN)
     ] = False,
+    explain: Annotated[
+        str | None,
+        value("gradients|occlusion", "Map what carries each output, as NIfTI images.", _RUN),
+    ] = None,
     device: options.Device = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
@@ -97,6 +101,7 @@ def evaluate(
             out=out,
             save_predictions=save_predictions,
             embeddings=embeddings,
+            explain=explain,
             device=device,
             force=force,
             dry_run=dry_run,

@@ -42,6 +42,7 @@ class EvaluateOptions(TypedDict, total=False):
     set: Sequence[str]
     save_predictions: bool
     embeddings: bool
+    explain: str | None
     force: bool
     dry_run: bool
     listener: Listener
@@ -108,13 +109,14 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         details=summary.details,
         notes=[*result.notes, *more],
     )
-    write_judgement(
+    method = options.get("explain")
+    return write_judgement(
         result,
         summary.per_subject,
         rows=rows if options.get("save_predictions") else None,
         embeddings=judge.embeddings(samples) if options.get("embeddings") else None,
+        explainer=None if method is None else judge.explain(method, samples),
     )
-    return result
 
 
 def _rebuilt(

@@ -16,7 +16,7 @@ from torch import nn
 
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.rows import each_batch, gather_rows
-from neurocli.core.engine.task import Batch, Rows, RunData, SampleSet, Summary, Task
+from neurocli.core.engine.task import Batch, Explainer, Rows, RunData, SampleSet, Summary, Task
 from neurocli.core.events import Listener
 from neurocli.core.metrics.bootstrap import MIN_PARTICIPANTS
 from neurocli.core.metrics.measures import compare
@@ -91,6 +91,33 @@ class Judge:
                 listener=self.listener,
             )
         return Embeddings(np.concatenate(vectors), names, starts)
+
+    def explain(self, method: str, samples: Sequence[SampleSet]) -> Explainer:
+        """Explain the model's outputs on all given parts; what was found is yet to be written.
+
+        Args:
+            method: A name that the task knows.
+            samples: The parts.
+
+        Raises:
+            UsageError: The objective or the method cannot be explained.
+        """
+        explainer = self.task.explainer(method, samples)
+
+        def step(batch: Batch) -> None:
+            explainer.step(self.model, batch)
+
+        for part in samples:
+            each_batch(
+                step,
+                self.model,
+                part,
+                self.config,
+                self.device,
+                label="explain",
+                listener=self.listener,
+            )
+        return explainer
 
 
 def with_baselines(

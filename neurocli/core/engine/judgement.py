@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,12 @@ from neurocli.core.paths import durable_json, durable_write
 
 if TYPE_CHECKING:  # the classes of the engine come with torch, a judgement need not
     from neurocli.core.engine.judge import Embeddings
-    from neurocli.core.engine.task import Rows
+    from neurocli.core.engine.task import Explainer, Rows
 
+EXPLANATIONS = "explanations"
 _WRITTEN = (
     "metrics.json", "per_subject.csv", "per_site.csv", "predictions",
-    "embeddings.npz", "embeddings.csv",
+    "embeddings.npz", "embeddings.csv", EXPLANATIONS,
 )  # fmt: skip
 
 
@@ -139,7 +141,8 @@ def write_judgement(
     *,
     rows: Rows | None = None,
     embeddings: Embeddings | None = None,
-) -> None:
+    explainer: Explainer | None = None,
+) -> EvalResult:
     """Write the files of a judgement; what an earlier one left and this one lacks is removed.
 
     Args:
@@ -147,6 +150,10 @@ def write_judgement(
         per_subject: One row per unit.
         rows: One row per sample; None leaves predictions out.
         embeddings: One vector per sample; None leaves them out.
+        explainer: Writes its maps; None leaves them out.
+
+    Returns:
+        The result with what the explainer says.
 
     Raises:
         NeuroError: The disk is full or the folder cannot be written.
@@ -154,15 +161,20 @@ def write_judgement(
     out = result.out
     # Without metrics.json the folder counts as unfinished while it is rewritten.
     (out / "metrics.json").unlink(missing_ok=True)
-    durable_write(out / "per_subject.csv", _as_csv(per_subject))
+    durable_write(out / "per_subject.csv", table_text(per_subject))
     tables = {"per_site.csv": result.per_site, "predictions/samples.csv": rows}
     for name, table in tables.items():
         if table:
-            durable_write(out / name, _as_csv(table))
+            durable_write(out / name, table_text(table))
         else:
             (out / name).unlink(missing_ok=True)
     _write_embeddings(out, embeddings)
+    shutil.rmtree(out / EXPLANATIONS, ignore_errors=True)
+    if explainer is not None:
+        said = explainer.write(out / EXPLANATIONS)
+        result = replace(result, notes=[*result.notes, *said])
     durable_json(out / "metrics.json", metrics_record(result))
+    return result
 
 
 def _write_embeddings(out: Path, embeddings: Embeddings | None) -> None:
@@ -182,10 +194,11 @@ def _write_embeddings(out: Path, embeddings: Embeddings | None) -> None:
         {"row": i, **{key: values[i] for key, values in names.items()}, "start": start}
         for i, start in enumerate(starts)
     ]
-    durable_write(table_path, _as_csv(index))
+    durable_write(table_path, table_text(index))
 
 
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV; columns in order of appearance, cells that start no formula."""
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.writer(text, lineterminator="\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -132,6 +133,18 @@ class BaselineRows:
     notes: list[str] = field(default_factory=list)
 
 
+class Explainer(Protocol):
+    """Explain outputs batch by batch, then write maps and tables."""
+
+    def step(self, model: nn.Module, batch: Batch) -> None:
+        """Explain the samples of a batch."""
+        ...
+
+    def write(self, folder: Path) -> list[str]:
+        """Write what was found into a folder; return sentences the user should read."""
+        ...
+
+
 @dataclass(frozen=True)
 class StepOutput:
     """Hold the result of one training step: a scalar loss with gradient, and scalars to log."""
@@ -205,6 +218,21 @@ class Task(ABC):
         del model, batch
         raise UsageError(
             f"{type(self).__name__} gives no embeddings", hint="leave --embeddings out"
+        )
+
+    def explainer(self, method: str, samples: Sequence[SampleSet]) -> Explainer:
+        """Return what explains the model's outputs on samples.
+
+        Args:
+            method: How.
+            samples: The parts that will be explained.
+
+        Raises:
+            UsageError: Models of this objective cannot be explained, or not so.
+        """
+        del method, samples
+        raise UsageError(
+            f"{type(self).__name__} has no output to explain", hint="leave --explain out"
         )
 
     def baseline_rows(

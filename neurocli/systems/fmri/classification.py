@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from neurocli.core.engine.task import Batch, PrimaryMetric, Rows, RunData, StepOutput, Summary
@@ -15,6 +16,9 @@ from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.classification import confusion_matrix
 from neurocli.systems.fmri.judging import CLASS_METRICS, Judged, choose_threshold, per_unit
 from neurocli.systems.fmri.supervised import SupervisedTask, cautions, train_targets, unit_word
+
+if TYPE_CHECKING:
+    from neurocli.systems.fmri.explain import Output
 
 _HALF = 0.5
 
@@ -79,6 +83,11 @@ class ClassificationTask(SupervisedTask):
         """Return one row per clip: its names, its label and the probability of each class."""
         probability = model(batch["clip"], batch["brain"])["logits"].float().softmax(1)
         return self.rows_of(batch, probability.cpu().numpy())
+
+    def explained(self, model: nn.Module, batch: Batch) -> list[tuple[str, Output]]:
+        """Explain the predicted class: its logit minus the mean of the other logits."""
+        chosen = model(batch["clip"], batch["brain"])["logits"].argmax(1).tolist()
+        return [(self.classes[k], partial(_margin, k)) for k in chosen]
 
     def outputs(self, values: Any) -> dict[str, float]:
         """Return `p_<class>` of each class."""
@@ -163,6 +172,12 @@ class ClassificationTask(SupervisedTask):
             }
             for i in range(len(judged.units))
         ]
+
+
+def _margin(k: int, model: nn.Module, clips: Tensor, brain: Tensor) -> Tensor:
+    logits = model(clips, brain)["logits"].float()
+    others = [other for other in range(logits.shape[1]) if other != k]
+    return cast(Tensor, logits[:, k] - logits[:, others].mean(1))
 
 
 def _predicted(score_UK: npt.NDArray[np.float64], threshold: float) -> npt.NDArray[np.int64]:

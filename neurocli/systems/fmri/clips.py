@@ -99,8 +99,7 @@ class ClipReader:
         as_stored = plan.scaling == "none"
         values_TV = store.read_packed(window_frames(start, plan.length, plan.stride_within))
         scaled_TV = values_TV if as_stored else self._scaled(store, values_TV)
-        outside = store.background if as_stored else background_value(plan.scaling, store.stats)
-        clip = np.full((*plan.grid, plan.length), outside, dtype=np.float32)
+        clip = np.full((*plan.grid, plan.length), self.outside(run), dtype=np.float32)
         brain = self.brain(run)
         clip[brain] = scaled_TV.T
         return clip[None], brain
@@ -134,6 +133,17 @@ class ClipReader:
         brain = np.zeros(self.plan.grid, dtype=bool)
         brain[tuple(slice(0, size) for size in mask.shape)] = mask
         return brain
+
+    def outside(self, run: int) -> float:
+        """Return what voxels outside the mask hold in clips of a run.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        store = self._store(run)
+        if self.plan.scaling == "none":
+            return store.background
+        return background_value(self.plan.scaling, store.stats)
 
     def space(self, run: int) -> tuple[tuple[int, ...], np.ndarray]:
         """Return a run's own grid: its shape (X, Y, Z) and its affine (4, 4) to millimetres.

@@ -148,6 +148,13 @@ class FmriTaskBlock(TaskBlock):
     baselines: Annotated[
         tuple[Literal["fc", "fc_partial", "fc_tangent", "roi"], ...], BeforeValidator(as_texts)
     ] = Field(("fc", "roi"), description="fitted on the training part and judged beside the model")
+    explain_steps: int = Field(
+        32, ge=4, le=512, description="points of integrated gradients at first; doubled as needed"
+    )
+    explain_smooth: float = Field(
+        1.0, ge=0, le=10, description="voxels, SD of the smoothing of maps of size; 0 is none"
+    )
+    explain_cubes: int = Field(100, ge=2, description="most cubes that occlusion takes away")
     atlas: str | None = Field(
         None, description="parcellation on the runs' grid for baselines; null takes cubes"
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from neurocli.core.engine.task import Batch, PrimaryMetric, Rows, RunData, StepOutput, Summary
 from neurocli.core.errors import NeuroError
 from neurocli.systems.fmri.judging import NUMBER_METRICS, per_unit
 from neurocli.systems.fmri.supervised import SupervisedTask, cautions, train_targets, unit_word
+
+if TYPE_CHECKING:
+    from neurocli.systems.fmri.explain import Output
 
 
 class RegressionTask(SupervisedTask):
@@ -77,6 +80,14 @@ class RegressionTask(SupervisedTask):
         """Return one row per clip: its names, target and prediction in the column's unit."""
         scaled = model(batch["clip"], batch["brain"])["logits"].float().squeeze(1)
         return self.rows_of(batch, scaled.double().cpu().numpy() * self.scale + self.shift)
+
+    def explained(self, model: nn.Module, batch: Batch) -> list[tuple[str, Output]]:
+        """Explain the predicted number, in the column's own unit."""
+        return [(str(self.settings.target), self._number)] * len(batch["clip"])
+
+    def _number(self, model: nn.Module, clips: Tensor, brain: Tensor) -> Tensor:
+        scaled = model(clips, brain)["logits"].float().squeeze(1)
+        return cast(Tensor, scaled * self.scale + self.shift)
 
     def outputs(self, values: Any) -> dict[str, float]:
         """Return `predicted`."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
-from neurocli.core.engine.task import BaselineRows, Batch, Rows, RunData, SampleSet
+from neurocli.core.engine.task import BaselineRows, Batch, Explainer, Rows, RunData, SampleSet
 from neurocli.core.events import Listener
 from neurocli.systems.fmri.clips import ClipSet
 from neurocli.systems.fmri.config import FmriTaskBlock
 from neurocli.systems.fmri.judging import Judged
 from neurocli.systems.fmri.task import FmriTask
+
+if TYPE_CHECKING:
+    from neurocli.systems.fmri.explain import Output
 
 _TOO_FEW = "fewer than three people are judged, so intervals resample their windows: optimistic"
 
@@ -55,6 +59,21 @@ class SupervisedTask(FmriTask):
             for name, values in fitted.predictions.items()
         }
         return BaselineRows(rows, fitted.notes)
+
+    def explainer(self, method: str, samples: Sequence[SampleSet]) -> Explainer:
+        """Return what explains the model's outputs on clips; see `explain.Explainer`.
+
+        Raises:
+            UsageError: The method is unknown.
+        """
+        from neurocli.systems.fmri.explain import ClipExplainer
+
+        parts = [cast(ClipSet, part) for part in samples]
+        return ClipExplainer(method, parts, self.explained, self.settings)
+
+    def explained(self, model: nn.Module, batch: Batch) -> list[tuple[str, Output]]:
+        """Return for each clip the name of what is explained, and its `Output`."""
+        raise NotImplementedError
 
     @property
     def n_classes(self) -> int:

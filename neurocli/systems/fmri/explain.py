@@ -1,0 +1,212 @@
+"""Maps of what a model looked at, as images on the grid of the runs.
+
+Per run: `<run>_signed.nii.gz`, what each voxel adds to the output, mean over clips and frames, and
+`<run>_abs.nii.gz`, how much it matters: the size of the same after smoothing inside the brain.
+`group_signed` and `group_abs` are made of the mean over runs, where all lie on one grid.
+`clips.csv` tells what was explained in every clip and how exactly, `time_course.csv` how much each
+frame matters.
+
+Time comes first: a voxel that follows the signal adds to the output in one direction over a clip,
+noise in both. Smoothing comes second: each voxel's weights start as random numbers of its own,
+which training leaves in place, and which neighbours do not share.
+
+Letters: B clips, H W D the padded grid, X Y Z the run's own, T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from neurocli.core.data.geometry import same_grid
+from neurocli.core.data.nifti import write_image
+from neurocli.core.engine.judgement import table_text
+from neurocli.core.engine.task import Batch, Rows
+from neurocli.core.names import lookup
+from neurocli.core.paths import durable_write, safe_name
+from neurocli.systems.fmri.attribution import MAX_STEPS, TOLERANCE, integrated_gradients, occlusion
+from neurocli.systems.fmri.clips import ClipSet
+from neurocli.systems.fmri.config import FmriTaskBlock
+from neurocli.systems.fmri.regions import Regions, block_regions
+
+METHODS = {
+    "gradients": "integrated gradients: what each voxel adds to the output",
+    "occlusion": "how much the output falls when a cube of voxels holds nothing",
+}
+Map = npt.NDArray[np.float64]
+
+
+class Output(Protocol):
+    """Give the number of each clip that is explained."""
+
+    def __call__(self, model: nn.Module, clips: Tensor, brain: Tensor) -> Tensor:
+        """Return (b,) for clips (b, C, H, W, D, T) and masks (b, H, W, D)."""
+        ...
+
+
+class ClipExplainer:
+    """Explain clips one by one and write what was found.
+
+    Args:
+        method: A name of `METHODS`.
+        parts: The clips that will come, of one reader.
+        outputs: Takes the model and a batch; returns for each clip the name of what is explained
+            and its `Output`.
+        settings: `explain_steps` and `explain_cubes`.
+
+    Raises:
+        UsageError: The method is unknown.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        parts: Sequence[ClipSet],
+        outputs: Callable[[nn.Module, Batch], list[tuple[str, Output]]],
+        settings: FmriTaskBlock,
+    ) -> None:
+        lookup("explanation", method, METHODS)
+        self._method, self._outputs, self._settings = method, outputs, settings
+        self._reader = parts[0].reader
+        self._run_of = {run.subject: index for index, run in enumerate(self._reader.runs)}
+        self._regions: Regions | None = None
+        if method == "occlusion":
+            runs = sorted({run for part in parts for run, _ in part.clips})
+            self._regions = block_regions(self._reader, runs, settings.explain_cubes)
+        self._maps: dict[str, list[Map]] = {}
+        self._clips: Rows = []
+        self._course: Rows = []
+
+    def step(self, model: nn.Module, batch: Batch) -> None:
+        """Explain the clips of a batch.
+
+        Args:
+            model: In evaluation mode.
+            batch: Of the clips' `collate`, on the model's device.
+
+        Raises:
+            InputError: A run is damaged.
+        """
+        wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        try:
+            for parameter in wanted:
+                parameter.requires_grad_(False)  # only the clip's gradient is needed
+            for i, (name, output) in enumerate(self._outputs(model, batch)):
+                self._explain(model, batch, i, name, output)
+        finally:
+            for parameter in wanted:
+                parameter.requires_grad_(True)
+
+    def _explain(self, model: nn.Module, batch: Batch, i: int, name: str, output: Output) -> None:
+        subject = batch["subject"][i]
+        clip, brain = batch["clip"][i], batch["brain"][i]
+        nothing = torch.full_like(clip, self._reader.outside(self._run_of[subject]))
+
+        def number(clips: Tensor) -> Tensor:
+            return output(model, clips, brain.expand(len(clips), *brain.shape))
+
+        row: dict[str, Any] = {key: batch[key][i] for key in ("participant", "subject", "start")}
+        row["explained"] = name
+        if self._regions is None:
+            found = integrated_gradients(number, clip, nothing, steps=self._settings.explain_steps)
+            value_HWDT = found.values.sum(0).cpu().numpy()
+            row |= {"output": found.output, "baseline_output": found.baseline}
+            row |= {"completeness_error": found.error, "steps": found.steps}
+            self._course += [
+                {**row, "frame": frame, "abs_sum": float(value)}
+                for frame, value in enumerate(np.abs(value_HWDT).sum((0, 1, 2)))
+            ]
+            self._maps.setdefault(subject, []).append(value_HWDT.mean(-1))
+        else:
+            labels = torch.as_tensor(self._regions.labels, device=clip.device)
+            fall_R = occlusion(number, clip, nothing, labels).cpu().numpy()
+            value_HWD = np.r_[0.0, fall_R][self._regions.labels] * brain.cpu().numpy()
+            row |= {"largest_fall": float(fall_R.max()), "cubes": fall_R.size}
+            self._maps.setdefault(subject, []).append(value_HWD)
+        self._clips.append(row)
+
+    def write(self, folder: Path) -> list[str]:
+        """Write all maps and tables.
+
+        Args:
+            folder: Where they go.
+
+        Returns:
+            Sentences the user should read.
+
+        Raises:
+            NeuroError: The disk is full or the folder cannot be written.
+        """
+        spaces = {subject: self._reader.space(self._run_of[subject]) for subject in self._maps}
+        signed: list[Map] = []
+        brains: list[npt.NDArray[np.bool_]] = []
+        for subject, (shape, affine) in spaces.items():
+            inside = tuple(slice(0, size) for size in shape)
+            signed.append(np.mean(self._maps[subject], axis=0)[inside])
+            brains.append(self._reader.brain(self._run_of[subject])[inside])
+            self._write_pair(folder, subject, signed[-1], brains[-1], affine)
+        shape, affine = next(iter(spaces.values()))
+        alike = all(same_grid(shape, affine, *other) for other in spaces.values())
+        if alike:
+            brain = np.logical_or.reduce(brains)
+            self._write_pair(folder, "group", np.mean(signed, axis=0), brain, affine)
+        if self._course:
+            durable_write(folder / "time_course.csv", table_text(self._course))
+        durable_write(folder / "clips.csv", table_text(self._clips))
+        return [*self._said(alike), f"maps of {len(signed)} runs are in {folder}"]
+
+    def _write_pair(
+        self,
+        folder: Path,
+        name: str,
+        signed_XYZ: Map,
+        brain_XYZ: npt.NDArray[np.bool_],
+        affine: npt.NDArray[Any],
+    ) -> None:
+        sd = self._settings.explain_smooth if self._method == "gradients" else 0.0
+        size_XYZ = np.abs(smooth_inside(signed_XYZ, brain_XYZ, sd))
+        for kind, values in (("signed", signed_XYZ), ("abs", size_XYZ)):
+            image = np.asfortranarray(values, dtype=np.float32)
+            write_image(folder / f"{safe_name(name)}_{kind}.nii.gz", image, affine)
+
+    def _said(self, alike: bool) -> list[str]:
+        said = [] if alike else ["the runs lie on several grids, so there is no map of the group"]
+        errors = [row["completeness_error"] for row in self._clips if "completeness_error" in row]
+        inexact = sum(error > TOLERANCE for error in errors)
+        if errors:
+            said.append(
+                f"integrated gradients of {len(errors)} clips add up to the outputs within "
+                f"{max(errors):.2%}"
+            )
+        if inexact:
+            said.append(
+                f"{inexact} clips miss the tolerance of {TOLERANCE:.0%} with {MAX_STEPS} steps; "
+                "clips.csv names them"
+            )
+        return said
+
+
+def smooth_inside(value_XYZ: Map, brain_XYZ: npt.NDArray[np.bool_], sd: float) -> Map:
+    """Smooth a map with a Gaussian that neither takes from nor gives to what is outside.
+
+    Args:
+        value_XYZ: The map.
+        brain_XYZ: What is inside.
+        sd: Standard deviation in voxels; 0 smooths nothing.
+
+    Returns:
+        The weighted mean of inside neighbours; 0 outside.
+    """
+    inside = np.where(brain_XYZ, value_XYZ, 0.0)
+    if sd == 0:
+        return inside
+    weight = gaussian_filter(brain_XYZ.astype(np.float64), sd, mode="constant")
+    mean = gaussian_filter(inside, sd, mode="constant") / np.where(brain_XYZ, weight, 1.0)
+    return np.where(brain_XYZ, mean, 0.0)
