@@ -109,13 +109,13 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         details=summary.details,
         notes=[*result.notes, *more],
     )
-    method = options.get("explain")
+    method, train = options.get("explain"), data.parts.get("train")
     return write_judgement(
         result,
         summary.per_subject,
         rows=rows if options.get("save_predictions") else None,
         embeddings=judge.embeddings(samples) if options.get("embeddings") else None,
-        explainer=None if method is None else judge.explain(method, samples),
+        explainer=None if method is None else judge.explain(method, samples, train),
     )
 
 

@@ -92,17 +92,20 @@ class Judge:
             )
         return Embeddings(np.concatenate(vectors), names, starts)
 
-    def explain(self, method: str, samples: Sequence[SampleSet]) -> Explainer:
+    def explain(
+        self, method: str, samples: Sequence[SampleSet], train: SampleSet | None
+    ) -> Explainer:
         """Explain the model's outputs on all given parts; what was found is yet to be written.
 
         Args:
             method: A name that the task knows.
             samples: The parts.
+            train: The training part; None when it is not here.
 
         Raises:
             UsageError: The objective or the method cannot be explained.
         """
-        explainer = self.task.explainer(method, samples)
+        explainer = self.task.explainer(method, samples, train)
 
         def step(batch: Batch) -> None:
             explainer.step(self.model, batch)

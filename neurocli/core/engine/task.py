@@ -220,17 +220,20 @@ class Task(ABC):
             f"{type(self).__name__} gives no embeddings", hint="leave --embeddings out"
         )
 
-    def explainer(self, method: str, samples: Sequence[SampleSet]) -> Explainer:
+    def explainer(
+        self, method: str, samples: Sequence[SampleSet], train: SampleSet | None
+    ) -> Explainer:
         """Return what explains the model's outputs on samples.
 
         Args:
             method: How.
             samples: The parts that will be explained.
+            train: The training part, to compare with; None when it is not here.
 
         Raises:
             UsageError: Models of this objective cannot be explained, or not so.
         """
-        del method, samples
+        del method, samples, train
         raise UsageError(
             f"{type(self).__name__} has no output to explain", hint="leave --explain out"
         )

@@ -1,17 +1,18 @@
-"""Which voxels carry an output: gradients integrated along a path, and cubes taken away.
+"""Which voxels carry an output: gradients integrated along paths, and cubes taken away.
 
-Both compare a clip with a baseline in which nothing happens. Integrated gradients follow the
-straight line between the two; what the voxels get adds up to the difference of the outputs, and
-how far it does not is the measure of the numerical error. Occlusion puts the baseline into one cube
+Integrated gradients follow the straight line from a baseline to the clip; what the voxels get adds
+up to the difference of the two outputs, and how far it does not is the measure of the numerical
+error. Several baselines give the mean over their lines. Occlusion puts a baseline into one cube
 after another and tells how much the output falls.
 
-Source: Sundararajan et al. 2017 (integrated gradients), Zeiler and Fergus 2014 (occlusion).
+Source: Sundararajan et al. 2017 (integrated gradients), Erion et al. 2021 (many baselines), Zeiler
+and Fergus 2014 (occlusion).
 Letters: C channel, H W D space, T time, R cubes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +24,6 @@ Output = Callable[[Tensor], Tensor]
 
 TOLERANCE = 0.01
 MAX_STEPS = 512
-# The norm of the first layers makes the output turn sharply near the baseline, where the clip is
-# faint. With alpha = s^3 half of the points lie in the first eighth of the way.
-_POWER = 3
 _SMALL = 1e-6  # outputs nearer to each other than this cannot be told from rounding
 
 
@@ -36,9 +34,10 @@ class Attribution:
     Args:
         values: (C, H, W, D, T) float64; their sum is near `output - baseline`.
         output: Of the clip.
-        baseline: Of the clip in which nothing happens.
-        error: |sum of values - difference| as a share of the difference.
-        steps: Points of the path.
+        baseline: Of the baseline, the mean over baselines.
+        error: Mean of |sum of values - difference| over baselines, as a share of the mean of
+            |difference|.
+        steps: Most points of a line.
     """
 
     values: Tensor
@@ -51,46 +50,51 @@ class Attribution:
 def integrated_gradients(
     output: Output,
     clip: Tensor,
-    baseline: Tensor,
+    baselines: Sequence[Tensor],
     *,
-    steps: int = 32,
+    steps: int = 16,
     batch: int = 4,
     tolerance: float = TOLERANCE,
 ) -> Attribution:
-    """Integrate the gradient of an output along the line from a baseline to a clip.
+    """Integrate the gradient of an output along the lines from baselines to a clip.
 
-    Gauss-Legendre points in s with alpha = s^3; their number doubles until the error is small.
+    Gauss-Legendre points; on each line their number doubles until the error is small.
 
     Args:
         output: The model's number; each clip's must not depend on the other clips.
         clip: (C, H, W, D, T).
-        baseline: The same shape.
-        steps: Points at first.
+        baselines: The same shape, at least one.
+        steps: Points of a line at first.
         batch: Points at once.
         tolerance: Wanted error as a share of the difference of the outputs.
 
     Returns:
-        The attribution of the finest path; its error tells whether the tolerance was met by
-        `MAX_STEPS`.
+        The mean over the lines; its error tells whether the tolerance was met by `MAX_STEPS`.
     """
     with torch.no_grad():
-        ends = output(torch.stack([baseline, clip])).double()
-    start, end = float(ends[0]), float(ends[1])
-    while True:
-        values = _integral(output, clip, baseline, steps, batch)
-        error = abs(float(values.sum()) - (end - start)) / max(abs(end - start), _SMALL)
-        if error <= tolerance or steps * 2 > MAX_STEPS:
-            return Attribution(values, end, start, error, steps)
-        steps *= 2
+        end = float(output(clip.unsqueeze(0)))
+        starts = [float(output(baseline.unsqueeze(0))) for baseline in baselines]
+    total, most, off = torch.zeros(clip.shape, dtype=torch.float64, device=clip.device), 0, 0.0
+    typical = max(sum(abs(end - start) for start in starts) / len(starts), _SMALL)
+    for baseline, start in zip(baselines, starts, strict=True):
+        taken = steps
+        while True:
+            values = _integral(output, clip, baseline, taken, batch)
+            gap = abs(float(values.sum()) - (end - start))
+            # A line between outputs that are nearly equal is as exact as the others need it.
+            if gap <= tolerance * max(abs(end - start), typical) or taken * 2 > MAX_STEPS:
+                break
+            taken *= 2
+        total += values / len(baselines)
+        off += gap / len(baselines)
+        most = max(most, taken)
+    return Attribution(total, end, sum(starts) / len(starts), off / typical, most)
 
 
 def _integral(output: Output, clip: Tensor, baseline: Tensor, steps: int, batch: int) -> Tensor:
     points, weights = np.polynomial.legendre.leggauss(steps)
-    s = (points + 1) / 2
-    alphas = torch.as_tensor(s**_POWER, dtype=clip.dtype, device=clip.device)
-    slopes = torch.as_tensor(
-        weights / 2 * _POWER * s ** (_POWER - 1), dtype=torch.float64, device=clip.device
-    )
+    alphas = torch.as_tensor((points + 1) / 2, dtype=clip.dtype, device=clip.device)
+    shares = torch.as_tensor(weights / 2, dtype=torch.float64, device=clip.device)
     change = clip - baseline
     total = torch.zeros(clip.shape, dtype=torch.float64, device=clip.device)
     for first in range(0, steps, batch):
@@ -98,7 +102,7 @@ def _integral(output: Output, clip: Tensor, baseline: Tensor, steps: int, batch:
         with torch.enable_grad():
             between = (baseline + alpha * change).requires_grad_()
             (gradient,) = torch.autograd.grad(output(between).sum(), between)
-        total += torch.einsum("b,b...->...", slopes[first : first + batch], gradient.double())
+        total += torch.einsum("b,b...->...", shares[first : first + batch], gradient.double())
     return total * change.double()
 
 

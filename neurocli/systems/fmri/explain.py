@@ -6,6 +6,10 @@ Per run: `<run>_signed.nii.gz`, what each voxel adds to the output, mean over cl
 `clips.csv` tells what was explained in every clip and how exactly, `time_course.csv` how much each
 frame matters.
 
+Gradients are integrated from clips of other people, drawn from the training part: against a clip in
+which nothing happens a class that stands for little change has nothing to be explained by. Without
+a training part that clip has to do, and the notes say so.
+
 Time comes first: a voxel that follows the signal adds to the output in one direction over a clip,
 noise in both. Smoothing comes second: each voxel's weights start as random numbers of its own,
 which training leaves in place, and which neighbours do not share.
@@ -41,6 +45,11 @@ METHODS = {
     "occlusion": "how much the output falls when a cube of voxels holds nothing",
 }
 Map = npt.NDArray[np.float64]
+_SEED = 0
+_NO_OTHERS = (
+    "gradients are integrated from a clip in which nothing happens, not from clips of other "
+    "people: there is no training part here, or task.explain_baselines is 0"
+)
 
 
 class Output(Protocol):
@@ -59,7 +68,8 @@ class ClipExplainer:
         parts: The clips that will come, of one reader.
         outputs: Takes the model and a batch; returns for each clip the name of what is explained
             and its `Output`.
-        settings: `explain_steps` and `explain_cubes`.
+        settings: Its keys `explain_*`.
+        train: Clips that baselines are drawn from; None when there are none.
 
     Raises:
         UsageError: The method is unknown.
@@ -71,11 +81,13 @@ class ClipExplainer:
         parts: Sequence[ClipSet],
         outputs: Callable[[nn.Module, Batch], list[tuple[str, Output]]],
         settings: FmriTaskBlock,
+        train: ClipSet | None = None,
     ) -> None:
         lookup("explanation", method, METHODS)
         self._method, self._outputs, self._settings = method, outputs, settings
         self._reader = parts[0].reader
         self._run_of = {run.subject: index for index, run in enumerate(self._reader.runs)}
+        self._train = train if settings.explain_baselines else None
         self._regions: Regions | None = None
         if method == "occlusion":
             runs = sorted({run for part in parts for run, _ in part.clips})
@@ -115,7 +127,10 @@ class ClipExplainer:
         row: dict[str, Any] = {key: batch[key][i] for key in ("participant", "subject", "start")}
         row["explained"] = name
         if self._regions is None:
-            found = integrated_gradients(number, clip, nothing, steps=self._settings.explain_steps)
+            others = self._others(batch["participant"][i], clip, brain, nothing)
+            found = integrated_gradients(
+                number, clip, others or [nothing], steps=self._settings.explain_steps
+            )
             value_HWDT = found.values.sum(0).cpu().numpy()
             row |= {"output": found.output, "baseline_output": found.baseline}
             row |= {"completeness_error": found.error, "steps": found.steps}
@@ -131,6 +146,27 @@ class ClipExplainer:
             row |= {"largest_fall": float(fall_R.max()), "cubes": fall_R.size}
             self._maps.setdefault(subject, []).append(value_HWD)
         self._clips.append(row)
+
+    def _others(
+        self, participant: str, clip: Tensor, brain: Tensor, nothing: Tensor
+    ) -> list[Tensor]:
+        """Return clips of other people of the training part, with nothing outside this brain."""
+        if self._train is None:
+            return []
+        runs = self._reader.runs
+        foreign = [
+            index
+            for index, (run, _) in enumerate(self._train.clips)
+            if runs[run].participant != participant
+        ]
+        # The same clips for everybody who is not among them, so that maps can be compared.
+        order = np.random.default_rng(_SEED).permutation(len(self._train))
+        chosen = [index for index in order if index in set(foreign)]
+        clips = [
+            torch.as_tensor(self._train.sample(int(index), 0)["clip"]).to(clip)
+            for index in chosen[: self._settings.explain_baselines]
+        ]
+        return [torch.where(brain[None, ..., None], each, nothing) for each in clips]
 
     def write(self, folder: Path) -> list[str]:
         """Write all maps and tables.
@@ -177,7 +213,8 @@ class ClipExplainer:
             write_image(folder / f"{safe_name(name)}_{kind}.nii.gz", image, affine)
 
     def _said(self, alike: bool) -> list[str]:
-        said = [] if alike else ["the runs lie on several grids, so there is no map of the group"]
+        said = [] if self._train or self._method != "gradients" else [_NO_OTHERS]
+        said += [] if alike else ["the runs lie on several grids, so there is no map of the group"]
         errors = [row["completeness_error"] for row in self._clips if "completeness_error" in row]
         inexact = sum(error > TOLERANCE for error in errors)
         if errors:

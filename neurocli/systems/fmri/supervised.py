@@ -60,7 +60,9 @@ class SupervisedTask(FmriTask):
         }
         return BaselineRows(rows, fitted.notes)
 
-    def explainer(self, method: str, samples: Sequence[SampleSet]) -> Explainer:
+    def explainer(
+        self, method: str, samples: Sequence[SampleSet], train: SampleSet | None
+    ) -> Explainer:
         """Return what explains the model's outputs on clips; see `explain.Explainer`.
 
         Raises:
@@ -69,7 +71,8 @@ class SupervisedTask(FmriTask):
         from neurocli.systems.fmri.explain import ClipExplainer
 
         parts = [cast(ClipSet, part) for part in samples]
-        return ClipExplainer(method, parts, self.explained, self.settings)
+        known = cast("ClipSet | None", train)
+        return ClipExplainer(method, parts, self.explained, self.settings, known)
 
     def explained(self, model: nn.Module, batch: Batch) -> list[tuple[str, Output]]:
         """Return for each clip the name of what is explained, and its `Output`."""

@@ -20,7 +20,7 @@ def test_a_linear_output_gives_each_voxel_its_term() -> None:
     clip, weights = clip_and_weights()
     baseline = torch.full(SHAPE, 0.5)
     found = integrated_gradients(
-        lambda x: (x * weights).flatten(1).sum(1), clip, baseline, steps=4, batch=3
+        lambda x: (x * weights).flatten(1).sum(1), clip, [baseline], steps=4, batch=3
     )
     # Expected: of w.x + c each voxel owns w (x - baseline), whatever the path.
     assert torch.allclose(found.values.float(), weights * (clip - 0.5), atol=1e-6)
@@ -37,9 +37,19 @@ def test_a_product_is_shared_as_the_path_integral_says() -> None:
         flat = x.flatten(1)
         return flat[:, 0] ** 2 * flat[:, 1]
 
-    values = integrated_gradients(output, clip, torch.zeros(SHAPE), steps=8).values.view(-1)
+    values = integrated_gradients(output, clip, [torch.zeros(SHAPE)], steps=8).values.view(-1)
     assert values[:2].tolist() == pytest.approx([8.0, 4.0], rel=1e-6)
     assert not values[2:].any()
+
+
+def test_several_baselines_give_the_mean_of_their_lines() -> None:
+    clip, weights = clip_and_weights()
+    baselines = [torch.full(SHAPE, 0.5), torch.full(SHAPE, -1.0)]
+    found = integrated_gradients(
+        lambda x: (x * weights).flatten(1).sum(1), clip, baselines, steps=4
+    )
+    assert torch.allclose(found.values.float(), weights * (clip + 0.25), atol=1e-6)
+    assert found.baseline == pytest.approx(float((-0.25 * weights).sum()), rel=1e-5)
 
 
 def test_steps_double_until_the_parts_add_up() -> None:
@@ -49,10 +59,10 @@ def test_steps_double_until_the_parts_add_up() -> None:
     def output(x: Tensor) -> Tensor:
         return torch.relu(x.flatten(1).mean(1) - 0.9) * 100
 
-    found = integrated_gradients(output, clip, torch.zeros(SHAPE), steps=4)
+    found = integrated_gradients(output, clip, [torch.zeros(SHAPE)], steps=4)
     assert 4 < found.steps <= 512
     assert found.error <= 0.01
-    rough = integrated_gradients(output, clip, torch.zeros(SHAPE), steps=4, tolerance=1e9)
+    rough = integrated_gradients(output, clip, [torch.zeros(SHAPE)], steps=4, tolerance=1e9)
     assert rough.steps == 4
     assert rough.error > 0.01
 

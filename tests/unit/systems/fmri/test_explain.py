@@ -44,7 +44,9 @@ def outputs(model: nn.Module, batch: Batch) -> list[tuple[str, Any]]:
     return [("level", output)] * len(batch["clip"])
 
 
-def explained(tmp_path: Path, method: str, *settings: str) -> tuple[Path, ClipSet, list[str]]:
+def explained(
+    tmp_path: Path, method: str, *settings: str, with_train: bool = False
+) -> tuple[Path, ClipSet, list[str]]:
     cohort = write_cohort(tmp_path / "c", 6, columns={"sex": list("FMFMFM")})
     given = ["model.patch_size=2,2,2,1", "data.sequence_length=4", f"data.path={cohort}"]
     given += ["data.scaling=znorm_zeroback", "task.target=sex"]
@@ -52,7 +54,7 @@ def explained(tmp_path: Path, method: str, *settings: str) -> tuple[Path, ClipSe
     assert isinstance(config.task, FmriTaskBlock)
     part = open_data(config).parts["train"]
     assert isinstance(part, ClipSet)
-    explainer = ClipExplainer(method, [part], outputs, config.task)
+    explainer = ClipExplainer(method, [part], outputs, config.task, part if with_train else None)
     model = OneVoxel()
     explainer.step(model, part.collate([part.sample(i, 0) for i in range(len(part))]))
     assert model.weight.requires_grad
@@ -61,6 +63,7 @@ def explained(tmp_path: Path, method: str, *settings: str) -> tuple[Path, ClipSe
 
 def test_gradients_land_on_the_voxel_that_is_read(tmp_path: Path) -> None:
     folder, part, said = explained(tmp_path, "gradients", "task.explain_smooth=0")
+    assert any("in which nothing happens" in line for line in said)
     assert any("add up to the outputs within 0.00%" in line for line in said)
     for subject in {part.reader.runs[run].subject for run, _ in part.clips}:
         image = nib.load(folder / f"{subject}_signed.nii.gz")
@@ -80,6 +83,23 @@ def test_gradients_land_on_the_voxel_that_is_read(tmp_path: Path) -> None:
     assert {row["explained"] for row in rows} == {"level"}
     course = list(csv.DictReader((folder / "time_course.csv").open()))
     assert len(course) == 4 * len(part)
+
+
+def test_baselines_are_clips_of_other_people(tmp_path: Path) -> None:
+    settings = ("task.explain_smooth=0", "task.explain_baselines=2")
+    folder, part, said = explained(tmp_path, "gradients", *settings, with_train=True)
+    assert not any("in which nothing happens" in line for line in said)
+    rows = list(csv.DictReader((folder / "clips.csv").open()))
+    means = {}  # what the model gives, by (participant, start)
+    for index, (run, start) in enumerate(part.clips):
+        clip = part.sample(index, 0)["clip"]
+        means[part.reader.runs[run].participant, str(start)] = 3 * clip[0, 2, 1, 0].mean()
+    for row in rows:
+        base = float(row["baseline_output"])
+        others = [value for (who, _), value in means.items() if who != row["participant"]]
+        # Expected: the mean of two clips, none of them the person's own.
+        gaps = [abs(base - (a + b) / 2) for i, a in enumerate(others) for b in others[i + 1 :]]
+        assert min(gaps) < 1e-5
 
 
 def test_occlusion_finds_the_cube_that_is_read(tmp_path: Path) -> None:
