@@ -32,7 +32,7 @@ PLANS = {
 
 
 def people(n: int, n_treated: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return 8 normal covariates and exactly so many treated people, likelier where they are high."""
+    """Return 8 normal covariates and exactly so many treated, likelier where these are high."""
     rng = np.random.default_rng(0)
     design = rng.normal(size=(n, len(SLOPES)))
     wish = design @ SLOPES + rng.logistic(size=n)

@@ -22,78 +22,84 @@ _MOST_CELLS = 4_000_000  # a dense table of distances up to 32 MB is solved as i
 
 
 def optimal_pairs(focal_F: Ints, partners_P: Ints) -> tuple[Ints, Ints]:
-    """Pair every focal point with a partner of its own at the least total distance.
+    """Pair as many as can be at the least total distance.
 
     Args:
         focal_F: Positions, sorted.
-        partners_P: Positions, sorted, at least as many.
+        partners_P: Positions, sorted.
 
     Returns:
-        Indices into both, in the order of positions, equally long: as many pairs as focal points.
+        Indices into both, in the order of positions, equally long: as many pairs as there are of
+        the fewer.
 
     >>> optimal_pairs(np.array([0, 10]), np.array([1, 2, 9]))[1].tolist()
     [0, 2]
     """
-    chosen = _chosen_partners(focal_F.tolist(), partners_P.tolist())
-    return np.arange(len(focal_F), dtype=np.int64), chosen
+    return _cheapest(focal_F, partners_P, _NEVER)
 
 
-def _chosen_partners(focal: list[int], partners: list[int]) -> Ints:
-    """Return which partners a cheapest pairing uses, sorted.
+def _cheapest(focal_F: Ints, partners_P: Ints, alone: int) -> tuple[Ints, Ints]:
+    """Pair at the least total cost, where a focal point without a partner costs `alone`.
 
-    Both heaps hold (gain to come, partner). In `open_partners` a partner stands for what a later
-    focal point pays besides its own position; in `open_focal` for what a later partner wins by
-    taking over, and then that one is set free again.
+    No pair is longer than `alone`, since its focal point would rather stay without. Both heaps
+    hold (gain to come, slot), a slot being a partner, or a focal point's place of staying alone. In
+    `open_slots` a slot stands for what a later focal point pays besides its own position; in
+    `open_focal` for what a later partner wins by taking over, and then that slot is left again.
     """
-    used = bytearray(len(partners) + 1)  # the last stands for "no partner yet"
-    nobody = len(partners)
-    open_partners: list[tuple[int, int]] = []
+    focal, partners = focal_F.tolist(), partners_P.tolist()
+    n_focal, n_partners = len(focal), len(partners)
+    used = bytearray(n_partners + n_focal)
+    open_slots: list[tuple[int, int]] = []
     open_focal: list[tuple[int, int]] = []
     # Where both share a place the partner comes first, so that the focal point finds it.
-    i, j, n_focal = 0, 0, len(focal)
+    i, j = 0, 0
     while i < n_focal:
-        if j < nobody and partners[j] <= focal[i]:
-            _offer(partners[j], j, open_partners, open_focal, used)
+        if j < n_partners and partners[j] <= focal[i]:
+            _offer(partners[j], j, open_slots, open_focal, used)
             j += 1
             continue
         x = focal[i]
-        cost, partner = heappop(open_partners) if open_partners else (_NEVER, nobody)
-        cost += x
-        used[partner] = 1
-        heappush(open_focal, (-cost - x, partner))
+        cost, slot = alone, n_partners + i
+        if open_slots and open_slots[0][0] + x <= alone:
+            cost, slot = heappop(open_slots)
+            cost += x
+        used[slot] = 1
+        heappush(open_focal, (-cost - x, slot))
         i += 1
-    while j < nobody:
-        y = partners[j]
+    while j < n_partners:
         # Every later partner is farther still, so the first that helps nobody is the last.
-        if not open_focal or open_focal[0][0] + y >= 0:
+        if not open_focal or open_focal[0][0] + partners[j] >= 0:
             break
-        _offer(y, j, open_partners, open_focal, used)
+        _offer(partners[j], j, open_slots, open_focal, used)
         j += 1
-    return np.flatnonzero(np.frombuffer(used, np.uint8)[:nobody]).astype(np.int64)
+    flags = np.frombuffer(used, np.uint8)
+    kept = np.flatnonzero(flags[n_partners:] == 0).astype(np.int64)
+    return kept, np.flatnonzero(flags[:n_partners]).astype(np.int64)
 
 
 def _offer(
     y: int,
     index: int,
-    open_partners: list[tuple[int, int]],
+    open_slots: list[tuple[int, int]],
     open_focal: list[tuple[int, int]],
     used: bytearray,
 ) -> None:
     if open_focal and open_focal[0][0] + y < 0:
-        gain, freed = heappop(open_focal)
-        used[freed], used[index] = 0, 1
-        # Taking this decision back later makes the freed one serve again.
-        heappush(open_partners, (-(gain + y) - y, freed))
+        gain, left = heappop(open_focal)
+        used[left], used[index] = 0, 1
+        # Taking this decision back later means that slot is used again.
+        heappush(open_slots, (-(gain + y) - y, left))
     else:
-        heappush(open_partners, (-y, index))
+        heappush(open_slots, (-y, index))
 
 
 def capped_pairs(focal_F: Ints, partners_P: Ints, cap: int) -> tuple[Ints, Ints]:
     """Pair as many focal points as can be within a caliper, then at a small total distance.
 
     Up to four million distances the result is the exact optimum of both, in that order. Beyond,
-    the number of pairs is still the largest possible, and the distance is that of the
-    unconstrained optimum except around pairs that it would stretch beyond the caliper.
+    the number of pairs is still the largest possible; the distance is the least that goes with
+    counting each focal point left alone as one caliper, and each pair that this leaves out is
+    then added along one path of pairs that shift.
 
     Args:
         focal_F: Positions, sorted.
@@ -130,9 +136,9 @@ def _capped_component(focal: Ints, partners: Ints, cap: int) -> tuple[Ints, Ints
             return pairs
     if len(focal) * len(partners) <= _MOST_CELLS:
         return cheapest_allowed(np.abs(focal[:, None] - partners[None, :]), cap)
-    most_f, most_p = most_pairs(focal, partners, cap)
-    best = optimal_pairs(focal[most_f], partners)[1]
-    return most_f, _spliced(focal[most_f], partners, best, most_p, cap)
+    near = _cheapest(focal, partners, cap)
+    most = most_pairs(focal, partners, cap)
+    return near if len(near[0]) == len(most[0]) else _lengthened(near, most)
 
 
 def cheapest_allowed(
@@ -181,20 +187,27 @@ def most_pairs(focal_F: Ints, partners_P: Ints, cap: int) -> tuple[Ints, Ints]:
     return np.array(rows, np.int64), np.array(columns, np.int64)
 
 
-def _spliced(focal: Ints, partners: Ints, best: Ints, safe: Ints, cap: int) -> Ints:
-    """Take the best pairing, and the safe one where the best stretches beyond the caliper.
+def _lengthened(near: tuple[Ints, Ints], most: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
+    """Add pairs to a pairing until it has as many as another, using pairs of either only.
 
-    Both run in the order of positions, so they may be changed for each other between two focal
-    points wherever the partner before is left of the partner after.
+    Both together fall into paths that take their pairs by turns. Where a path starts with a focal
+    point and ends with a partner whom only the larger pairing uses, its pairs there are one more.
     """
-    mixed = best.copy()
-    for broken in np.flatnonzero(np.abs(focal - partners[best]) > cap).tolist():
-        first, last = broken, broken
-        if mixed[broken] == safe[broken]:
-            continue  # an earlier splice reached so far
-        while first > 0 and mixed[first - 1] >= safe[first]:
-            first -= 1
-        while last + 1 < len(best) and safe[last] >= best[last + 1]:
-            last += 1
-        mixed[first : last + 1] = safe[first : last + 1]
-    return mixed
+    mine = dict(zip(near[0].tolist(), near[1].tolist(), strict=True))
+    holder = {partner: focal for focal, partner in mine.items()}
+    theirs = dict(zip(most[0].tolist(), most[1].tolist(), strict=True))
+    for start in most[0].tolist():
+        if start in mine:
+            continue
+        path, focal = [], start
+        while focal in theirs:
+            partner = theirs[focal]
+            path.append((focal, partner))
+            if partner not in holder:
+                for one, other in path:
+                    mine[one] = other
+                    holder[other] = one
+                break
+            focal = holder[partner]
+    rows = np.array(sorted(mine), np.int64)
+    return rows, np.array(sorted(mine.values()), np.int64)
