@@ -263,13 +263,19 @@ def _group_notes(
     (name, size), *others = Counter(tied.values()).most_common()
     if not others:
         raise UsageError(
-            f"{', '.join(groups)} ties all {size} people into one group",
+            f"{_spoken(groups, options)} ties all {size} people into one group",
             where=str(people.path),
             hint="choose columns that name families, not properties that everyone shares",
         )
     if size > _MANY * len(people.ids):
         return [f"the group of '{name}' holds {size} of {len(people.ids)} people; sizes suffer"]
     return []
+
+
+def _spoken(groups: Mapping[str, Any], options: SplitOptions) -> str:
+    asked = ",".join(options.group_names)
+    others = [name for name in groups if name not in options.group_names]
+    return " and ".join([*([f"--group {asked}"] if asked else []), *others])
 
 
 def _part_notes(parts: Parts, folds: Sequence[Parts], options: SplitOptions) -> list[str]:

@@ -137,6 +137,7 @@ class _Search:
         """Make the best swap of each handful of candidates while any helps."""
         pool = np.concatenate([*self._by_size.values(), np.empty(0, np.int64)])
         idle = 0
+        patience = min(_PATIENCE, 30 + 2 * len(pool))
         for number in range(max(trials // _CANDIDATES, 1) if len(pool) else 0):
             key = hash_key(seed, f"swap:{number}")
             mine = int(pool[int.from_bytes(key[:8]) % len(pool)])
@@ -146,7 +147,7 @@ class _Search:
             others = alike[picks]
             others = others[self._part[others] != self._part[mine]]
             idle = 0 if len(others) and self._swap_best(mine, others) else idle + 1
-            if idle >= _PATIENCE:
+            if idle >= patience:
                 return
 
     def _swap_best(self, mine: int, others: Ints) -> bool:

@@ -72,8 +72,8 @@ def test_separated_classes_take_firths_fit() -> None:
         likelihood = (treated * eta - np.logaddexp(0, eta)).sum()
         return -(likelihood + 0.5 * np.linalg.slogdet(x.T @ (x * (p * (1 - p))[:, None]))[1])
 
-    best = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12,
-                                                                     "maxiter": 10_000})  # fmt: skip
+    strict = {"xatol": 1e-9, "fatol": 1e-12, "maxiter": 10_000}
+    best = minimize(loss, np.zeros(3), method="Nelder-Mead", options=strict)
     assert score.coefficients == pytest.approx(best.x, rel=1e-4)
 
 

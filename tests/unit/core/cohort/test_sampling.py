@@ -83,9 +83,7 @@ def test_balanced_makes_classes_equal_to_the_smallest() -> None:
 def test_stratified_makes_them_equal_in_every_cell() -> None:
     sample = sampled(sample="stratified", treatment="case", covariates="age,sex", limit=60)
     assert classes(sample) == {"1": 30, "0": 30}
-    sexes = Counter(
-        zip(sample.people.columns["case"], sample.people.columns["sex"], strict=True)
-    )
+    sexes = Counter(zip(sample.people.columns["case"], sample.people.columns["sex"], strict=True))
     assert sexes["1", "F"] == sexes["0", "F"]
     rows = {row["column"]: row for row in sample.audit["balance"]}
     assert abs(rows["age"]["after"]["smd"]) < abs(rows["age"]["before"]["smd"])

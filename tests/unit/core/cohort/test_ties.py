@@ -60,7 +60,9 @@ def test_a_list_of_others_or_of_other_columns_is_refused(tmp_path: Path) -> None
 
 def test_ties_of_every_kind(tmp_path: Path) -> None:
     path = put(tmp_path, "ID1,ID2\n1000,1001\n1001,1002\n")
-    table = people(family=["a", None, None, "a", None, None, None, None], SITE_ID=["s"] * 7 + [None])
+    table = people(
+        family=["a", None, None, "a", None, None, None, None], SITE_ID=["s"] * 7 + [None]
+    )
     options = SplitOptions(group="family", kinship=path, site_policy="hold-out")
     found, notes = ties(table, options, [("1006", "1007")])
     assert list(found) == ["family", "SITE_ID", "kinship", "pair"]
