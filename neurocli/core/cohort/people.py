@@ -39,6 +39,7 @@ _FAMILY_WORDS = frozenset(
         "twinpair",
     }
 )
+_ID_PROBLEMS = ("ids in column", "the row has no id")
 _NO_ID = re.compile(r"[\x00-\x1f\x7f/\\]|^\.\.?$")
 
 
@@ -65,8 +66,9 @@ def read_people(source: Path, *, id_column: str | None = None) -> tuple[Table, l
         else:
             table, notes = read_table(source, id_column=id_column), []
     except InputError as error:
-        # What people hand to this command is their list of participants; all of it is usage.
-        error.code = ExitCode.USAGE
+        # A list of participants that names someone twice or nobody is wrong usage, not damage.
+        if error.message.startswith(_ID_PROBLEMS):
+            error.code = ExitCode.USAGE
         raise
     if not table.ids:
         raise InputError(source, "lists nobody", "check that the table has rows under its header")

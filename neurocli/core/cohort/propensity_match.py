@@ -77,9 +77,10 @@ def match_cohort(
     notes = _score_notes(cohort)
     found = _matched(cohort, plan, options, notes)
     if not len(found.treated_M):
+        apart = [f"no overlap in {told}"] if (told := _separating(cohort)) else []
         raise UsageError(
             "nobody finds a partner: "
-            + "; ".join(f"{n} {why}" for why, n in sorted(found.reasons.items())),
+            + "; ".join([f"{n} {why}" for why, n in sorted(found.reasons.items())] + apart),
             where=f"{people.path}, column {classes.name}",
             hint="widen --caliper (or none), or drop --exact columns",
         )
@@ -123,17 +124,35 @@ def _check_overlap(cohort: _Cohort) -> None:
     one, other = position[treated_S], position[~treated_S]
     if one.min() <= other.max() and other.min() <= one.max():
         return
-    gaps = []
-    for name, values in zip(cohort.names, cohort.design_SF.T, strict=True):
-        a, b = values[treated_S], values[~treated_S]
-        if a.min() > b.max() or b.min() > a.max():
-            gaps.append(f"{name}: {a.min():g} to {a.max():g} against {b.min():g} to {b.max():g}")
-    told = choices_text(gaps[:2]) or "together they tell the classes apart"
+    told = _separating(cohort) or "together they tell the classes apart"
     raise UsageError(
         f"'{cohort.classes.names[0]}' and '{cohort.classes.names[1]}' do not overlap ({told})",
         where=f"{cohort.people.path}, column {cohort.classes.name}",
         hint="drop that covariate, or compare people who could be in either class",
     )
+
+
+def _separating(cohort: _Cohort) -> str:
+    """Name the covariates whose values the classes do not share, or return a blank."""
+    gaps = []
+    for column in cohort.columns:
+        if column.kind == "continuous" and column.numbers is not None:
+            values = numbers_of(column)
+            a, b = (group[~np.isnan(group)] for group in _by_class(values, cohort.treated_S))
+            if len(a) and len(b) and (a.min() > b.max() or b.min() > a.max()):
+                gaps.append(
+                    f"{column.name}: {a.min():g} to {a.max():g} against {b.min():g} to {b.max():g}"
+                )
+            continue
+        one, other = (set(g.tolist()) for g in _by_class(column.levels(1), cohort.treated_S))
+        if not one & other:
+            gaps.append(f"{column.name}: no value in common")
+    return choices_text(gaps[:2])
+
+
+def _by_class(values: Any, treated_S: Bools) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    array = np.asarray(values)
+    return array[treated_S], array[~treated_S]
 
 
 def _matched(cohort: _Cohort, plan: MatchPlan, options: SplitOptions, notes: list[str]) -> Matched:
