@@ -16,6 +16,8 @@ from heapq import heappop, heappush
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.cohort.nearest import nearest_pairs
+
 Ints = npt.NDArray[np.int64]
 _NEVER = 1 << 62  # no distance on the line is as long; Python integers do not overflow
 _MOST_CELLS = 4_000_000  # a dense table of distances up to 32 MB is solved as it is
@@ -96,10 +98,10 @@ def _offer(
 def capped_pairs(focal_F: Ints, partners_P: Ints, cap: int) -> tuple[Ints, Ints]:
     """Pair as many focal points as can be within a caliper, then at a small total distance.
 
-    Up to four million distances the result is the exact optimum of both, in that order. Beyond,
-    the number of pairs is still the largest possible; the distance is the least that goes with
-    counting each focal point left alone as one caliper, and each pair that this leaves out is
-    then added along one path of pairs that shift.
+    Up to four million distances the result is the exact optimum of both, in that order; so it is
+    beyond when counting each focal point left alone as one caliper leaves no more of them alone
+    than must be. Else the number of pairs is still the largest possible, and the distance the
+    shortest of several such pairings, the greedy ones among them.
 
     Args:
         focal_F: Positions, sorted.
@@ -138,7 +140,37 @@ def _capped_component(focal: Ints, partners: Ints, cap: int) -> tuple[Ints, Ints
         return cheapest_allowed(np.abs(focal[:, None] - partners[None, :]), cap)
     near = _cheapest(focal, partners, cap)
     most = most_pairs(focal, partners, cap)
-    return near if len(near[0]) == len(most[0]) else _lengthened(near, most)
+    if len(near[0]) == len(most[0]):
+        return near
+    # No longer exact: of several pairings with the largest number, improved, the shortest.
+    found = [_lengthened(near, most), most]
+    for turns in (range(len(focal) - 1, -1, -1), range(len(focal))):
+        rows, columns = nearest_pairs(focal, partners, turns, cap=cap)
+        if len(rows) == len(most[0]):
+            found.append((np.sort(rows), np.sort(columns)))
+    found += [_spliced(focal, partners, safe, cap) for safe in found]
+    return min(found, key=lambda pairs: int(np.abs(focal[pairs[0]] - partners[pairs[1]]).sum()))
+
+
+def _spliced(focal: Ints, partners: Ints, safe: tuple[Ints, Ints], cap: int) -> tuple[Ints, Ints]:
+    """Take the best pairing of the same focal points, and the safe one where that is too long.
+
+    Both run in the order of positions, so they may be changed for each other between two focal
+    points wherever the partner before is left of the partner after.
+    """
+    rows, columns = safe
+    best = _cheapest(focal[rows], partners, _NEVER)[1]
+    mixed = best.copy()
+    for broken in np.flatnonzero(np.abs(focal[rows] - partners[best]) > cap).tolist():
+        if mixed[broken] == columns[broken]:
+            continue  # an earlier splice reached so far
+        first, last = broken, broken
+        while first > 0 and mixed[first - 1] >= columns[first]:
+            first -= 1
+        while last + 1 < len(best) and columns[last] >= best[last + 1]:
+            last += 1
+        mixed[first : last + 1] = columns[first : last + 1]
+    return rows, mixed
 
 
 def cheapest_allowed(
