@@ -69,7 +69,10 @@ def _split(out: Path, **_: Any) -> SimpleNamespace:
         n_groups_divided=0,
         imbalanced=["age"],
         notes=["uneven"],
-        split=SimpleNamespace(seed=3),
+        split=SimpleNamespace(seed=3, pairs=()),
+        sampling={},
+        others=(),
+        likeness=None,
     )
 
 

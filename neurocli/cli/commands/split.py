@@ -16,7 +16,7 @@ from neurocli.cli.views import command_line, facts, plan_view
 if TYPE_CHECKING:
     from neurocli.core.cohort.command import SplitResult
 
-_PARTS, _BALANCE, _MATCH = "Parts", "Balance", "Sampling and matching (not in this version)"
+_PARTS, _BALANCE, _MATCH = "Parts", "Balance and ties", "Sampling and matching"
 
 app = new_group()
 
@@ -28,7 +28,8 @@ app = new_group()
 neuro split participants.tsv -o split.json --stratify age,sex --group family
 neuro split h5 -o split.json --train 0.8 --val 0.1 --seed 42
 neuro split table.csv -o folds.json --folds 5 --id-column subject
-neuro split h5 -o split.txt --format swift
+neuro split h5 -o split.txt --format swift --seeds 1-10
+neuro split t.csv -o m.json --sample psm --treatment case --covariates age,sex
 """,
 )
 def split(
@@ -54,35 +55,69 @@ def split(
     group: Annotated[
         str | None, value("A,B", "Columns that tie people, such as family.", _BALANCE)
     ] = None,
+    kinship: Annotated[
+        Path | None, value("FILE", "Pairs of relatives: ID1, ID2.", _BALANCE)
+    ] = None,
     site_policy: Annotated[
         str | None, value("mix|stratify|hold-out", "What sites may share.", _BALANCE)
+    ] = None,
+    site_column: Annotated[
+        str | None, value("NAME", "Column of sites; found if not given.", _BALANCE)
     ] = None,
     fail_on_imbalance: Annotated[
         bool | None, switch("--fail-on-imbalance", "Exit code 3 when a part is off.", _BALANCE)
     ] = None,
     sample: Annotated[
-        str | None, value("METHOD", "none, random, balanced, stratified or psm.", _MATCH)
+        str | None,
+        value("none|random|balanced|stratified|psm", "Whom to keep first.", _MATCH),
     ] = None,
     limit: Annotated[str | None, value("N|SHARE", "How many people to keep.", _MATCH)] = None,
-    treatment: Annotated[str | None, value("COLUMN", "Two classes to match.", _MATCH)] = None,
-    covariates: Annotated[str | None, value("A,B", "Columns to match on.", _MATCH)] = None,
+    treatment: Annotated[
+        str | None, value("COLUMN", "Classes; COLUMN=VALUE names the treated one.", _MATCH)
+    ] = None,
+    covariates: Annotated[
+        str | None, value("A,B", "Columns to match on; those of --stratify if not given.", _MATCH)
+    ] = None,
     exact: Annotated[str | None, value("A,B", "Columns equal in a pair.", _MATCH)] = None,
-    caliper: Annotated[str | None, value("X|none", "Largest distance.", _MATCH)] = None,
-    ratio: Annotated[int | None, value("N", "Controls for each.", _MATCH)] = None,
-    match: Annotated[str | None, value("nearest|optimal|psmpy", "Method.", _MATCH)] = None,
+    caliper: Annotated[
+        str | None, value("X|none", "SD of the logit, 0.2 if not given; or age=1.", _MATCH)
+    ] = None,
+    ratio: Annotated[int | None, value("N", "Controls for each; 1 if not given.", _MATCH)] = None,
+    match: Annotated[
+        str | None, value("optimal|nearest|psmpy", "optimal if not given.", _MATCH)
+    ] = None,
+    order: Annotated[
+        str | None,
+        value("largest|smallest|closest|random", "Whose turn is first in nearest.", _MATCH),
+    ] = None,
+    replace: Annotated[
+        bool | None, switch("--replace", "A control may serve several.", _MATCH)
+    ] = None,
+    discard: Annotated[
+        str | None, value("none|both|treated|control", "Trim to common support.", _MATCH)
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        value("OPTION=VALUE", "bins, missing or allow_unsafe_ids.", CONFIG_PANEL, "--set", "-s"),
+        value(
+            "OPTION=VALUE",
+            "bins, missing, optimize, sample_parts or allow_unsafe_ids.",
+            CONFIG_PANEL,
+            "--set",
+            "-s",
+        ),
     ] = None,
     seed: options.Seed = None,
-    seeds: Annotated[str | None, value("LIST", "Not in this version.", RUN_PANEL)] = None,
+    seeds: Annotated[
+        str | None, value("LIST", "One split each, as 1-10; files end in _SEED.", RUN_PANEL)
+    ] = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
 ) -> int:
     """Divide a cohort into train, val and test.
 
     The same seed gives the same split on any machine, whatever the order of rows. People of one
-    --group are never divided. The report shows the balance of every column.
+    --group are never divided. With --treatment the classes are sampled or matched first. The
+    report shows the balance of every column.
     """
     from neurocli import make_split
 
@@ -94,7 +129,9 @@ def split(
         format=format_,
         stratify=stratify,
         group=group,
+        kinship=kinship,
         site_policy=site_policy,
+        site_column=site_column,
         fail_on_imbalance=fail_on_imbalance,
         sample=sample,
         limit=limit,
@@ -104,6 +141,9 @@ def split(
         caliper=caliper,
         ratio=ratio,
         match=match,
+        order=order,
+        replace=replace,
+        discard=discard,
         seed=seed,
         seeds=seeds,
     )
@@ -113,7 +153,7 @@ def split(
 
 def _show(result: SplitResult, table: Path, dry_run: bool) -> int:
     output = sink()
-    for note in result.notes:
+    for note in dict.fromkeys(n for run in (result, *result.others) for n in run.notes):
         output.note(note, "warning")
     values = {
         "out": result.out,
@@ -124,6 +164,17 @@ def _show(result: SplitResult, table: Path, dry_run: bool) -> int:
         "groups": {"split": result.n_groups_divided},
         "imbalanced": result.imbalanced,
         "seed": result.split.seed,
+        "n_pairs": len(result.split.pairs),
+        "sampling": {
+            name: shown
+            for name, shown in result.sampling.items()
+            if name not in ("balance", "overlap")
+        },
+        "splits": [
+            {"out": run.out, "seed": run.split.seed, "counts": run.counts}
+            for run in (result, *result.others)
+        ],
+        "test_overlap": result.likeness,
         "notes": result.notes,
     }
     if dry_run:
@@ -131,7 +182,12 @@ def _show(result: SplitResult, table: Path, dry_run: bool) -> int:
         output.show("split", {**values, "plan": plan}, view=plan_view(plan))
         return 0
     rows = [(part, n) for part, n in result.counts.items()]
-    facts_rows = [("folds", result.n_folds or None), ("split", result.out)]
+    facts_rows = [
+        ("folds", result.n_folds or None),
+        ("pairs", len(result.split.pairs) or None),
+        ("split", result.out),
+        ("more splits", len(result.others) or None),
+    ]
     out_of_balance = ", ".join(result.imbalanced) or "none"
     output.show(
         "split",

@@ -12,8 +12,10 @@ from typing import Any
 from neurocli.core.cohort.balance import MAX_LEVELS, SMD_LIMIT, balance_rows
 from neurocli.core.cohort.files import Split
 from neurocli.core.cohort.groups import connected_groups, divided_groups
+from neurocli.core.cohort.missing import without_missing
 from neurocli.core.cohort.options import SplitOptions
-from neurocli.core.cohort.people import family_columns, without
+from neurocli.core.cohort.people import family_columns
+from neurocli.core.cohort.sample import Sample
 from neurocli.core.cohort.splits import (
     PARTS,
     Parts,
@@ -24,6 +26,8 @@ from neurocli.core.cohort.splits import (
     stratified_split,
 )
 from neurocli.core.cohort.strata import Column, Kind, parse_request, read_column
+from neurocli.core.cohort.swaps import even_out
+from neurocli.core.cohort.ties import site_column, ties
 from neurocli.core.data.tables import Table
 from neurocli.core.errors import UsageError
 from neurocli.core.names import choices_text
@@ -40,12 +44,14 @@ class Division:
     imbalanced: list[str]
 
 
-def divide(people: Table, options: SplitOptions) -> Division:
+def divide(people: Table, options: SplitOptions, sample: Sample | None = None) -> Division:
     """Divide the people of a table and audit the result.
 
     Args:
         people: The table, sorted by id.
         options: How.
+        sample: How these people were chosen; None when they were not. Its pairs are not divided,
+            and its classes keep their shares in every part.
 
     Returns:
         The split with its group audit and its balance over all usable columns.
@@ -54,30 +60,31 @@ def divide(people: Table, options: SplitOptions) -> Division:
         UsageError: A column is unknown or cannot be balanced, a value is missing under the policy
             "error", the shares or folds are impossible, or all people are one group.
     """
-    requests = [parse_request(text, list(people.columns)) for text in options.stratify_names]
-    people, notes = _without_missing(people, requests, options.missing)
+    requests = _requests(people, options, sample)
+    people, notes = without_missing(people, requests, options.missing)
     strata = [_stratum(people, name, kind) for name, kind in requests]
-    groups = {name: read_column(people, name, "categorical").labels for name in options.group_names}
+    groups, told = ties(people, options, sample.pairs if sample else ())
     levels = {column.name: column.levels(options.bins) for column in strata}
-    folds = _folds(people.ids, levels, groups, options)
-    parts = folds[0] if folds else _parts(people.ids, levels, groups, options)
+    folds, parts = _placed(people.ids, strata, levels, groups, options)
     tied = connected_groups(people.ids, groups)
-    covariates = strata + _other_columns(people, {*levels, *groups})
+    covariates = strata + _other_columns(people, {*levels, *options.group_names})
     balance = balance_rows(covariates, people.ids, parts)
     judged = [row for row in balance if not strata or row["column"] in levels]
     imbalanced = [row["column"] for row in judged if row["smd"] and abs(row["smd"]) > SMD_LIMIT]
     split = Split(
         parts=parts,
         seed=options.seed,
-        method=_method(options),
+        method=_method(options, groups, is_even=bool(strata)),
         folds=folds,
         inputs_sha256=_inputs_sha256(people.ids, strata, groups),
         groups=_group_audit(tied, groups, [parts, *folds]),
         balance=balance,
         options=options.as_dict(),
+        pairs=[list(pair) for pair in sample.pairs] or () if sample else (),
+        sampling=sample.summary() if sample else {},
     )
-    notes += _column_notes(strata, len(people.ids))
-    notes += _group_notes(people, tied, options)
+    notes += told + _column_notes(strata, len(people.ids))
+    notes += _group_notes(people, tied, groups, options)
     notes += _part_notes(parts, folds, options)
     if imbalanced:
         more = f" and {len(imbalanced) - 3} more columns" if len(imbalanced) > 3 else ""
@@ -86,29 +93,71 @@ def divide(people: Table, options: SplitOptions) -> Division:
     return Division(split, notes, imbalanced)
 
 
-def _without_missing(
-    people: Table, requests: Sequence[tuple[str, Kind | None]], policy: str
-) -> tuple[Table, list[str]]:
-    if policy == "category":
-        return people, []
-    lacking: dict[str, str] = {}
-    for name, kind in requests:
-        for identifier, label in zip(
-            people.ids, read_column(people, name, kind).labels, strict=True
-        ):
-            if label is None:
-                lacking.setdefault(identifier, name)
-    if not lacking:
-        return people, []
-    told = choices_text(f"{identifier} ({name})" for identifier, name in [*lacking.items()][:3])
-    if policy == "error" or len(lacking) == len(people.ids):
-        raise UsageError(
-            f"{len(lacking)} of {len(people.ids)} people lack a value: {told}",
-            where=str(people.path),
-            hint="fill the cells, or choose missing=category or missing=drop",
-        )
-    notes = [f"{len(lacking)} people lack a value and are left out: {told}"]
-    return without(people, lacking), notes
+def _requests(
+    people: Table, options: SplitOptions, sample: Sample | None
+) -> list[tuple[str, Kind | None]]:
+    requests = [parse_request(text, list(people.columns)) for text in options.stratify_names]
+    named = {name for name, _ in requests}
+    site = site_column(people, options)
+    if options.site_policy == "stratify" and site is not None and site not in named:
+        requests.append((site, "categorical"))
+    if sample is None or options.sampling == "none":
+        return requests
+    # What was made alike in the cohort is kept alike in its parts.
+    extra = [parse_request(text, list(people.columns)) for text in options.covariate_names]
+    if sample.class_column is not None:
+        extra.insert(0, (sample.class_column, "categorical"))
+    for name, kind in extra:
+        if name not in {known for known, _ in requests}:
+            requests.append((name, kind))
+    return requests
+
+
+def _placed(
+    ids: Sequence[str],
+    strata: Sequence[Column],
+    levels: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[str | None]],
+    options: SplitOptions,
+) -> tuple[list[Parts], Parts]:
+    """Return the folds, if any, and the parts."""
+    tied = connected_groups(ids, groups)
+    blocks = _blocks(ids, levels, groups, options)
+    if strata and options.optimize:
+        blocks = even_out(blocks, tied, strata, ids=ids, trials=options.optimize, seed=options.seed)
+    if options.folds is None:
+        return [], blocks
+    folds = rotate_folds(list(blocks.values()), with_val=options.val > 0)
+    return folds, folds[0]
+
+
+def _blocks(
+    ids: Sequence[str],
+    levels: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[str | None]],
+    options: SplitOptions,
+) -> Parts:
+    train, val, seed = options.train, options.val, options.seed
+    if options.folds is not None:
+        part_counts(ids, train=train, val=val)
+        made = k_folds(ids, options.folds, seed=seed, columns=levels, groups=groups)
+        return {str(number): block for number, block in enumerate(made)}
+    if levels:
+        return stratified_split(ids, levels, train=train, val=val, seed=seed, groups=groups)
+    return random_split(ids, train=train, val=val, seed=seed, groups=groups)
+
+
+def columns_of_balance(people: Table, options: SplitOptions) -> list[Column]:
+    """Return the columns whose balance is shown: those asked for first, then all usable ones.
+
+    Args:
+        people: The table.
+        options: Columns to balance and to tie by.
+    """
+    requests = [parse_request(text, list(people.columns)) for text in options.stratify_names]
+    strata = [read_column(people, name, kind) for name, kind in requests]
+    named = {column.name for column in strata}
+    return strata + _other_columns(people, {*named, *options.group_names})
 
 
 def _stratum(people: Table, name: str, kind: Kind | None) -> Column:
@@ -126,31 +175,6 @@ def _stratum(people: Table, name: str, kind: Kind | None) -> Column:
     return column
 
 
-def _parts(
-    ids: Sequence[str],
-    levels: Mapping[str, Sequence[str]],
-    groups: Mapping[str, Sequence[str | None]],
-    options: SplitOptions,
-) -> Parts:
-    train, val, seed = options.train, options.val, options.seed
-    if levels:
-        return stratified_split(ids, levels, train=train, val=val, seed=seed, groups=groups)
-    return random_split(ids, train=train, val=val, seed=seed, groups=groups)
-
-
-def _folds(
-    ids: Sequence[str],
-    levels: Mapping[str, Sequence[str]],
-    groups: Mapping[str, Sequence[str | None]],
-    options: SplitOptions,
-) -> list[Parts]:
-    if options.folds is None:
-        return []
-    part_counts(ids, train=options.train, val=options.val)
-    blocks = k_folds(ids, options.folds, seed=options.seed, columns=levels, groups=groups)
-    return rotate_folds(blocks, with_val=options.val > 0)
-
-
 def _other_columns(people: Table, known: set[str]) -> list[Column]:
     found = []
     for name in people.columns:
@@ -166,10 +190,14 @@ def _other_columns(people: Table, known: set[str]) -> list[Column]:
     return found
 
 
-def _method(options: SplitOptions) -> str:
-    words = ["stratified" if options.stratify_names else "random"]
-    if options.group_names:
+def _method(options: SplitOptions, groups: Mapping[str, Any], *, is_even: bool) -> str:
+    words = ["stratified" if is_even else "random"]
+    if groups:
         words.append("grouped")
+    if options.site_policy == "hold-out":
+        words.append("sites held out")
+    if options.sampling != "none":
+        words.append(f"{options.sampling} sample")
     if options.folds:
         words.append(f"{options.folds} folds")
     return ", ".join(words)
@@ -218,24 +246,36 @@ def _column_notes(strata: Sequence[Column], n_people: int) -> list[str]:
     return notes
 
 
-def _group_notes(people: Table, tied: Mapping[str, str], options: SplitOptions) -> list[str]:
-    if not options.group_names:
-        if names := family_columns(people):
-            return [
-                f"column {choices_text(names)} looks like families, and relatives may land in "
-                f"different parts; --group {','.join(names)} keeps them together"
-            ]
+def _group_notes(
+    people: Table,
+    tied: Mapping[str, str],
+    groups: Mapping[str, Sequence[str | None]],
+    options: SplitOptions,
+) -> list[str]:
+    is_open = not options.group_names and options.kinship is None
+    if is_open and (names := family_columns(people)):
+        return [
+            f"column {choices_text(names)} looks like families, and relatives may land in "
+            f"different parts; --group {','.join(names)} keeps them together"
+        ]
+    if not groups:
         return []
     (name, size), *others = Counter(tied.values()).most_common()
     if not others:
         raise UsageError(
-            f"--group {','.join(options.group_names)} ties all {size} people into one group",
+            f"{_spoken(groups, options)} ties all {size} people into one group",
             where=str(people.path),
             hint="choose columns that name families, not properties that everyone shares",
         )
     if size > _MANY * len(people.ids):
         return [f"the group of '{name}' holds {size} of {len(people.ids)} people; sizes suffer"]
     return []
+
+
+def _spoken(groups: Mapping[str, Any], options: SplitOptions) -> str:
+    asked = ",".join(options.group_names)
+    others = [name for name in groups if name not in options.group_names]
+    return " and ".join([*([f"--group {asked}"] if asked else []), *others])
 
 
 def _part_notes(parts: Parts, folds: Sequence[Parts], options: SplitOptions) -> list[str]:

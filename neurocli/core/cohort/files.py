@@ -1,7 +1,8 @@
 """Keep a split in a file: which participant is in which part, how it was made, how even it is.
 
-Three formats are read, told apart by content and never by name: JSON of schema `neuro/split/1`,
-the family's text lists, and CSV. The hash of a split depends only on who is where.
+Four formats are read, told apart by content and never by name: JSON of schema `neuro/split/1`, the
+family's text lists, CSV, and nnU-Net's list of folds. The hash of a split depends only on who is
+where.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from neurocli.core.cohort.formats import (
     checked_parts,
     csv_text,
     is_swift,
+    nnunet_text,
+    parse_nnunet,
     parse_swift,
     parts_of_column,
     swift_text,
@@ -26,7 +29,7 @@ from neurocli.core.cohort.splits import PARTS, Parts
 from neurocli.core.data.documents import read_json
 from neurocli.core.data.source import HEAD_BYTES, foreign_content, open_regular
 from neurocli.core.data.tables import read_table
-from neurocli.core.errors import InputError, NotBuiltYetError, UsageError
+from neurocli.core.errors import InputError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.paths import durable_write
 
@@ -47,6 +50,8 @@ class Split:
         groups: Audit of the people who must stay together; `split` counts divided groups.
         balance: One row per phenotype column.
         options: The options that made the split.
+        pairs: [treated, control] of a matched cohort, which no part divides.
+        sampling: How the cohort was chosen before it was divided; empty when it was not.
     """
 
     parts: Parts
@@ -57,6 +62,8 @@ class Split:
     groups: Mapping[str, Any] = field(default_factory=dict)
     balance: Sequence[Mapping[str, Any]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Sequence[Sequence[str]] = ()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,18 +115,15 @@ def render_split(split: Split, format: str = "json", *, allow_unsafe_ids: bool =
 
     Args:
         split: The split.
-        format: "json", "swift" or "csv".
+        format: "json", "swift", "csv" or "nnunet".
         allow_unsafe_ids: See `formats.swift_text`.
 
     Raises:
         UsageError: The format is unknown, has no place for folds, or an id does not fit it.
-        NotBuiltYetError: The format is "nnunet".
     """
     lookup("split format", format, dict.fromkeys(FORMATS))
     if format == "nnunet":
-        raise NotBuiltYetError(
-            "the nnU-Net split file is not in this version", hint="take --format json"
-        )
+        return nnunet_text(split.folds or [split.parts])
     if format == "json":
         return json.dumps(_as_json(split), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if split.folds:
@@ -137,12 +141,11 @@ def write_split(
     Args:
         path: The file.
         split: The split.
-        format: "json", "swift" or "csv".
+        format: "json", "swift", "csv" or "nnunet".
         allow_unsafe_ids: See `formats.swift_text`.
 
     Raises:
         UsageError: The format is unknown, has no place for folds, or an id does not fit it.
-        NotBuiltYetError: The format is "nnunet".
         NeuroError: The disk is full or read-only.
     """
     return durable_write(Path(path), render_split(split, format, allow_unsafe_ids=allow_unsafe_ids))
@@ -152,7 +155,8 @@ def read_split(path: str | Path) -> Split:
     """Read a split file of any known format.
 
     Args:
-        path: JSON of schema `neuro/split/1`, the family's text lists, or CSV with a column `part`.
+        path: JSON of schema `neuro/split/1`, the family's text lists, CSV with a column `part`, or
+            nnU-Net's `splits_final.json`.
 
     Returns:
         The split; only JSON knows more than parts.
@@ -160,19 +164,15 @@ def read_split(path: str | Path) -> Split:
     Raises:
         InputError: The file is missing, damaged or of no known format.
         UsageError: Someone is in two parts.
-        NotBuiltYetError: The file is an nnU-Net list of folds.
     """
     file = Path(path)
     text = _read_text(file)
     start = text.lstrip()[:1]
     if start == "{":
-        return _from_json(read_json(file), file)
+        return _from_json(read_json(file, max_bytes=_MAX_BYTES), file)
     if start == "[":
-        raise NotBuiltYetError(
-            "this looks like an nnU-Net split file, which this version does not read",
-            where=str(file),
-            hint="give neuro's JSON, the text lists, or CSV with the columns id and part",
-        )
+        folds = parse_nnunet(text, file)
+        return Split(folds[0], folds=folds if len(folds) > 1 else ())
     if is_swift(text):
         return Split(checked_parts(parse_swift(text, file), file))
     table = read_table(file)
@@ -200,7 +200,7 @@ def _read_text(path: Path) -> str:
 
 
 def _as_json(split: Split) -> dict[str, Any]:
-    return {
+    shown: dict[str, Any] = {
         "schema": SCHEMA,
         "seed": split.seed,
         "method": split.method,
@@ -211,6 +211,11 @@ def _as_json(split: Split) -> dict[str, Any]:
         "balance": [dict(row) for row in split.balance],
         "options": dict(split.options),
     }
+    if split.sampling:
+        shown["sampling"] = dict(split.sampling)
+    if split.pairs:
+        shown["pairs"] = [list(pair) for pair in split.pairs]
+    return shown
 
 
 def _from_json(value: Mapping[str, Any], path: Path) -> Split:
@@ -231,7 +236,18 @@ def _from_json(value: Mapping[str, Any], path: Path) -> Split:
         groups=_typed(value, "groups", dict, path, default={}),
         balance=_typed(value, "balance", list, path, default=[]),
         options=_typed(value, "options", dict, path, default={}),
+        pairs=_pairs(_typed(value, "pairs", list, path, default=[]), path) or (),
+        sampling=_typed(value, "sampling", dict, path, default={}),
     )
+
+
+def _pairs(value: list[Any], path: Path) -> list[list[str]]:
+    for pair in value:
+        if not isinstance(pair, list) or not all(isinstance(name, str) for name in pair):
+            raise InputError(
+                path, f"key pairs: {str(pair)[:40]!r} is no list of ids", "as in [[case, control]]"
+            )
+    return value
 
 
 def _typed(value: Mapping[str, Any], key: str, kind: type, path: Path, *, default: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Write and read the parts of a split as text: the family's subject lists, and CSV.
+"""Write and read the parts of a split as text: the family's subject lists, CSV, nnU-Net's folds.
 
 The family's format has three headings with one id per line below each. Its older readers find a
 heading by a substring and cut the last character of every line, so what is written here has all
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from os import PathLike
 
@@ -111,6 +112,58 @@ def csv_text(parts: Mapping[str, Sequence[str]]) -> str:
     writer.writerow(CSV_COLUMNS)
     writer.writerows((safe_cell(name), part) for part in PARTS for name in parts.get(part, ()))
     return target.getvalue()
+
+
+def nnunet_text(splits: Sequence[Mapping[str, Sequence[str]]]) -> str:
+    """Return splits as nnU-Net's `splits_final.json`: a list of folds with train and val.
+
+    Of a single split train and val are written; its test part has no place there, as nnU-Net keeps
+    test cases in another folder. Of a cross-validation each fold's test block is what nnU-Net
+    validates on, so that everyone is validated once.
+
+    Args:
+        splits: One split, or one per fold.
+    """
+    folds = []
+    for parts in splits:
+        train, val = list(parts.get("train", ())), list(parts.get("val", ()))
+        if len(splits) > 1:
+            train, val = sorted(train + val), list(parts.get("test", ()))
+        folds.append({"train": train, "val": val})
+    return json.dumps(folds, indent=2, ensure_ascii=False) + "\n"
+
+
+def parse_nnunet(text: str, path: str | PathLike[str]) -> list[Parts]:
+    """Return the folds of nnU-Net's `splits_final.json`, each with an empty test part.
+
+    Args:
+        text: The content.
+        path: The file, for errors.
+
+    Raises:
+        InputError: The text is no list of folds with train and val.
+        UsageError: Someone is in both parts of a fold.
+    """
+    fix = 'as in [{"train": ["a"], "val": ["b"]}]'
+    try:
+        folds = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            path, f"is no sound JSON: {str(error)[:120]}", "repair the file"
+        ) from error
+    if not isinstance(folds, list) or not folds:
+        raise InputError(path, "holds no folds", fix)
+    found = []
+    for number, fold in enumerate(folds):
+        if not isinstance(fold, dict) or set(fold) != {"train", "val"}:
+            raise InputError(path, f"fold {number} is no pair of train and val", fix)
+        for part, names in fold.items():
+            if not isinstance(names, list) or not all(
+                isinstance(name, str) and name.strip() for name in names
+            ):
+                raise InputError(path, f"fold {number}, {part}: no list of ids", fix)
+        found.append(checked_parts(fold, path))
+    return found
 
 
 def parts_of_column(

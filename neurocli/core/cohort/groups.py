@@ -34,6 +34,22 @@ def connected_groups(
     return {identifier: _root(parent, identifier) for identifier in ids}
 
 
+def connected_pairs(ids: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the group of every id, tied by pairs, named after its smallest member.
+
+    Args:
+        ids: Participants.
+        pairs: Pairs of participants who belong together.
+
+    >>> connected_pairs(["a", "b", "c"], [("c", "b")])
+    {'a': 'a', 'b': 'b', 'c': 'b'}
+    """
+    parent = {identifier: identifier for identifier in ids}
+    for one, other in pairs:
+        _join(parent, one, other)
+    return {identifier: _root(parent, identifier) for identifier in parent}
+
+
 def _root(parent: dict[str, str], name: str) -> str:
     top = name
     while parent[top] != top:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurocli.core.cohort.balance import SMD_LIMIT
+from neurocli.core.cohort.sampling_page import sampling_section
 
 _WIDEST = 0.5  # SMD that fills the whole bar
 
@@ -14,7 +15,7 @@ _TEMPLATE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 :root { color-scheme: light dark; --line: #8884; --good: #2a7f9e; --bad: #c2492f }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top }
@@ -22,6 +23,17 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .bar { display: inline-block; width: 8rem; background: var(--line) }
 .bar i { display: block; height: .6rem; background: var(--good) }
 .bar i.bad { background: var(--bad) }
+.plot { max-width: 100%; height: auto; font-size: 12px }
+.plot text { fill: currentColor } .plot .grid { stroke: var(--line) }
+.plot .limit { stroke: var(--bad); stroke-dasharray: 4 3 }
+.plot .way { stroke: var(--line); stroke-width: 2 }
+.plot .ring { fill: none; stroke: currentColor; stroke-width: 1.5 }
+.plot .axis { stroke: currentColor }
+.plot .good { fill: var(--good) } .plot .bad { fill: var(--bad) }
+.plot .before { fill-opacity: .12 } .plot .after { fill-opacity: .85 }
+.plot .treated { fill: var(--bad); stroke: var(--bad) }
+.plot .control { fill: var(--good); stroke: var(--good) }
+.wide { white-space: nowrap }
 small { opacity: .75 } code { font-size: .9em; overflow-wrap: anywhere }
 </style></head><body>
 <h1>Split {{ report.split }}</h1>
@@ -37,7 +49,8 @@ small { opacity: .75 } code { font-size: .9em; overflow-wrap: anywhere }
 {% if report.notes %}<h2>Notes</h2><ul>
 {% for note in report.notes %}<li>{{ note }}</li>
 {% endfor %}</ul>{% endif %}
-{% if report.balance %}<h2>Balance</h2>
+{% if report.sampling %}{{ sampling(report.sampling) }}{% endif %}
+{% if report.balance %}<h2>Balance of the parts</h2>
 <p>SMD is the standardised mean difference of train against test. Continuous columns: difference
 of means over sqrt((sd_train² + sd_test²) / 2). Categories: the level that differs most, over the
 same with p (1 - p) for variances. Above {{ limit }} it is usually called an imbalance.</p>
@@ -66,7 +79,12 @@ def split_page(report: Mapping[str, Any]) -> str:
     from jinja2 import Environment
 
     template = Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
-    return template.render(report=report, limit=SMD_LIMIT, cell=_cell, width=_width) + "\n"
+    return (
+        template.render(
+            report=report, limit=SMD_LIMIT, cell=_cell, width=_width, sampling=sampling_section
+        )
+        + "\n"
+    )
 
 
 def _cell(shown: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neurocli.core.data.manifest import Manifest
 from neurocli.core.data.tables import Table, read_table
-from neurocli.core.errors import InputError, UsageError
+from neurocli.core.errors import ExitCode, InputError, UsageError
 from neurocli.core.names import choices_text
 
 PARTICIPANTS_FILE = "participants.tsv"
@@ -39,6 +39,7 @@ _FAMILY_WORDS = frozenset(
         "twinpair",
     }
 )
+_ID_PROBLEMS = ("ids in column", "the row has no id")
 _NO_ID = re.compile(r"[\x00-\x1f\x7f/\\]|^\.\.?$")
 
 
@@ -59,10 +60,16 @@ def read_people(source: Path, *, id_column: str | None = None) -> tuple[Table, l
         InputError: The source is missing, empty, no table, or no dataset folder.
         UsageError: There is no such id column, or an id cannot name a person.
     """
-    if source.is_dir():
-        table, notes = _people_of_folder(source, id_column)
-    else:
-        table, notes = read_table(source, id_column=id_column), []
+    try:
+        if source.is_dir():
+            table, notes = _people_of_folder(source, id_column)
+        else:
+            table, notes = read_table(source, id_column=id_column), []
+    except InputError as error:
+        # A list of participants that names someone twice or nobody is wrong usage, not damage.
+        if error.message.startswith(_ID_PROBLEMS):
+            error.code = ExitCode.USAGE
+        raise
     if not table.ids:
         raise InputError(source, "lists nobody", "check that the table has rows under its header")
     wrong = [name for name in table.ids if _NO_ID.search(name)]
@@ -79,6 +86,11 @@ def without(table: Table, ids: Collection[str]) -> Table:
     """Return a table without some of its people."""
     dropped = set(ids)
     return _picked(table, [name for name in table.ids if name not in dropped])
+
+
+def only(table: Table, ids: Collection[str]) -> Table:
+    """Return a table of some of its people, sorted by id."""
+    return _picked(table, sorted(ids))
 
 
 def family_columns(table: Table) -> list[str]:

@@ -16,11 +16,12 @@ from neurocli.core.errors import InputError
 _MAX_BYTES = 16 << 20
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Args:
-        path: The file, UTF-8 with or without a byte-order mark, at most 16 MiB.
+        path: The file, UTF-8 with or without a byte-order mark.
+        max_bytes: Largest size that is accepted; 16 MiB where nothing larger makes sense.
 
     Returns:
         The object.
@@ -28,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing or no JSON object, repeats a key, or holds NaN.
     """
-    with open_regular(path, max_bytes=_MAX_BYTES) as handle:
+    with open_regular(path, max_bytes=max_bytes) as handle:
         content = handle.read()
     try:
         value = json.loads(

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ ID_COLUMNS = (
 )  # fmt: skip
 _MAX_BYTES = 1 << 30
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+# What whole numbers look like in a column of floats; leading zeros are part of a name.
+_FLOAT_ID = re.compile(r"(?:0|[1-9]\d*)\.0+|[1-9](?:\.\d+)?[eE]\+?\d+", re.ASCII)
+_MAX_ID_DIGITS = 30
+_NUMERIC = re.compile(r"[0-9.eE+-]*", re.ASCII)
 _FORMULA = ("=", "+", "-", "@")
 _GUARD = "'"
 
@@ -75,7 +80,7 @@ def read_table(path: Path, *, id_column: str | None = None, encoding: str | None
     rows = _read_rows(path, encoding)
     names = _names(path, rows.header)
     position = _id_position(names, rows, id_column, path)
-    ids = [_unguarded(row[position]) for row in rows.cells]
+    ids = _whole([_unguarded(row[position]) for row in rows.cells])
     _check_ids(path, names[position], ids, rows.lines)
     columns = {
         name: [_cell(row[index]) for row in rows.cells]
@@ -160,6 +165,27 @@ def _check_ids(path: Path, column: str, ids: list[str], lines: list[int]) -> Non
         )
 
 
+def plain_id(text: str) -> str:
+    """Return an id without the fraction that a column of floats gives it.
+
+    >>> plain_id("1001.0"), plain_id("1.001e+03"), plain_id("007"), plain_id("1.5")
+    ('1001', '1001', '007', '1.5')
+    """
+    if not _FLOAT_ID.fullmatch(text):
+        return text
+    number = Decimal(text)  # never a float: ids above 2^53 would lose digits
+    is_whole = number == number.to_integral_value() and number.adjusted() < _MAX_ID_DIGITS
+    return str(int(number)) if is_whole else text
+
+
+def _whole(ids: list[str]) -> list[str]:
+    """Undo a column of whole ids that was saved as floats; any other column stays as it is."""
+    if not all(_FLOAT_ID.fullmatch(text) or text.isdecimal() for text in ids):
+        return ids
+    plain = [plain_id(text) for text in ids]
+    return plain if all(text.isdecimal() for text in plain) else ids
+
+
 def _unguarded(text: str) -> str:
     return text[1:] if text[:1] == _GUARD and text[1:2] in _FORMULA else text
 
@@ -183,6 +209,9 @@ def numeric_column(table: Table, name: str) -> tuple[npt.NDArray[np.float64], li
         UsageError: There is no such column.
     """
     cells = lookup("column", name, table.columns, hint=f"in {table.path.name}")
+    plain = _plain_numbers(cells)
+    if plain is not None:
+        return plain, []
     values = np.full(len(cells), np.nan)
     bad = []
     for index, cell in enumerate(cells):
@@ -194,6 +223,18 @@ def numeric_column(table: Table, name: str) -> tuple[npt.NDArray[np.float64], li
         else:
             bad.append(f"{table.ids[index]}: {cell}")
     return values, bad
+
+
+def _plain_numbers(cells: Sequence[str | None]) -> npt.NDArray[np.float64] | None:
+    """Return a column of nothing but plain numbers and gaps at once, or None for any other."""
+    # Of texts in these characters float() accepts numbers only: no words, no underscores.
+    if not _NUMERIC.fullmatch("".join(cell for cell in cells if cell is not None)):
+        return None
+    try:
+        values = np.array([math.nan if cell is None else float(cell) for cell in cells])
+    except ValueError:
+        return None
+    return None if np.isinf(values).any() else values.reshape(len(cells))
 
 
 def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

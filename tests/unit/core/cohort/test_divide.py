@@ -10,7 +10,7 @@ import pytest
 from neurocli.core.cohort.divide import divide
 from neurocli.core.cohort.options import SplitOptions, split_options
 from neurocli.core.data.tables import Table
-from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.errors import UsageError
 
 N = 60
 IDS = [f"sub-{i:03}" for i in range(N)]
@@ -167,24 +167,6 @@ def test_imbalance_is_judged_on_the_asked_columns(table: Table) -> None:
     assert everything.imbalanced == [
         name for name, smd in rows.items() if smd is not None and abs(smd) > 0.1
     ]
-
-
-def test_options_of_later_parts_say_so() -> None:
-    for named in (
-        {"site_policy": "hold-out"},
-        {"sample": "psm"},
-        {"limit": 10},
-        {"treatment": "dx"},
-        {"covariates": ["age"]},
-        {"caliper": 0.2},
-        {"ratio": 2},
-        {"match": "optimal"},
-        {"seeds": "1-10"},
-        {"exact": "site"},
-    ):
-        flag = "--" + next(iter(named)).replace("_", "-")
-        with pytest.raises(NotBuiltYetError, match=f"{flag} .* not in this version"):
-            split_options(None, named)
 
 
 def test_options_are_checked() -> None:

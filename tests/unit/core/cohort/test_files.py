@@ -17,7 +17,8 @@ from neurocli.core.cohort.files import (
     write_split,
 )
 from neurocli.core.cohort.options import FORMATS
-from neurocli.core.errors import InputError, NotBuiltYetError, UsageError
+from neurocli.core.cohort.splits import rotate_folds
+from neurocli.core.errors import InputError, UsageError
 
 PARTS = {"train": ["0012", "1E5", "NA"], "val": ["b,2"], "test": ['c"3', "é"]}
 FULL = Split(
@@ -175,7 +176,7 @@ def test_what_is_no_split_file_is_refused_with_its_name(
     tmp_path: Path, text: str | bytes, words: str
 ) -> None:
     path = put(tmp_path, text, "mine.split")
-    with pytest.raises((InputError, NotBuiltYetError), match=words) as caught:
+    with pytest.raises((InputError, UsageError), match=words) as caught:
         read_split(path)
     assert "mine.split" in str(caught.value.where)
     assert "\n" not in caught.value.message
@@ -210,14 +211,71 @@ def test_a_person_twice_in_one_part_or_in_a_fold_is_refused(tmp_path: Path) -> N
         read_split(put(tmp_path, "id,part\na,train\na,test\n"))
 
 
-def test_nnunet_and_unknown_formats(tmp_path: Path) -> None:
-    with pytest.raises(NotBuiltYetError, match="nnU-Net"):
-        render_split(FULL, "nnunet")
-    with pytest.raises(NotBuiltYetError, match="nnU-Net"):
-        read_split(put(tmp_path, '[{"train": ["a"], "val": ["b"]}]'))
+def test_nnunet_lists_train_and_val_and_reads_back(tmp_path: Path) -> None:
+    split = Split({"train": ["b", "a"], "val": ["c"], "test": ["d"]})
+    text = render_split(split, "nnunet")
+    # nnU-Net keeps test cases in another folder; splits_final.json lists folds of train and val.
+    assert json.loads(text) == [{"train": ["b", "a"], "val": ["c"]}]
+    found = read_split(put(tmp_path, text))
+    assert found.parts == {"train": ["a", "b"], "val": ["c"], "test": []}
+    assert found.folds == ()
+
+
+def test_nnunet_validates_everyone_once_over_the_folds(tmp_path: Path) -> None:
+    blocks = [["a", "b"], ["c"], ["d"]]
+    split = Split({}, folds=rotate_folds(blocks))
+    text = render_split(split, "nnunet")
+    assert [fold["val"] for fold in json.loads(text)] == blocks
+    assert all(sorted(fold["train"] + fold["val"]) == list("abcd") for fold in json.loads(text))
+    found = read_split(put(tmp_path, text))
+    assert len(found.folds) == 3
+    assert found.parts == found.folds[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "holds no folds"),
+        ("[1]", "fold 0 is no pair of train and val"),
+        ('[{"train": ["a"]}]', "fold 0 is no pair"),
+        ('[{"train": ["a"], "val": "b"}]', "fold 0, val: no list of ids"),
+        ('[{"train": ["a"], "val": [3]}]', "fold 0, val: no list of ids"),
+        ('[{"train": ["a"], "val": ["a"]}]', "'a' .train, val."),
+        ('[{"train": ["a"], "val"', "no sound JSON"),
+    ],
+)
+def test_lists_that_are_no_folds_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises((InputError, UsageError), match=words):
+        read_split(put(tmp_path, text))
+
+
+def test_unknown_formats_are_refused() -> None:
     with pytest.raises(UsageError, match="unknown split format 'jsn'; did you mean json"):
         render_split(FULL, "jsn")
     assert FORMATS[0] == "json"
+
+
+def test_pairs_and_sampling_are_kept(tmp_path: Path) -> None:
+    split = Split(
+        {"train": ["a", "b"], "val": [], "test": []},
+        pairs=[["a", "b"]],
+        sampling={"method": "psm", "n_pairs": 1},
+    )
+    found = read_split(write_split(tmp_path / "s.json", split))
+    assert (found.pairs, found.sampling) == ([["a", "b"]], split.sampling)
+    assert "pairs" not in json.loads(render_split(FULL))
+    wrong = '{"schema": "neuro/split/1", "parts": {}, "pairs": [["a", 1]]}'
+    with pytest.raises(InputError, match="key pairs"):
+        read_split(put(tmp_path, wrong))
+
+
+def test_a_split_of_half_a_million_people_is_read_back(tmp_path: Path) -> None:
+    # Larger than what small documents beside data may be: 500,000 ids on lines of their own.
+    ids = [f"sub-NDARINV{i:016}" for i in range(500_000)]
+    split = Split({"train": ids[:400_000], "val": ids[400_000:450_000], "test": ids[450_000:]})
+    path = write_split(tmp_path / "s.json", split)
+    assert path.stat().st_size > 16 << 20
+    assert read_split(path).parts == split.parts
 
 
 @pytest.mark.parametrize("format", ["swift", "csv"])

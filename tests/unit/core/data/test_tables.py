@@ -14,7 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurocli.core.data.tables import MISSING, numeric_column, read_table, safe_cell, write_tsv
+from neurocli.core.data.tables import (
+    MISSING,
+    Table,
+    numeric_column,
+    read_table,
+    safe_cell,
+    write_tsv,
+)
 from neurocli.core.errors import InputError, MissingDependencyError, NeuroError, UsageError
 
 FORMS = {
@@ -263,3 +270,53 @@ def test_the_limit_of_other_csv_readers_stays(tmp_path: Path) -> None:
     path.write_text("id,x\na,1\n")
     read_table(path)
     assert csv.field_size_limit() == usual
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (["1001.0", "1002.0"], ["1001", "1002"]),
+        (["1001.0", "1002"], ["1001", "1002"]),
+        (["1e+16", "2.5e3"], ["10000000000000000", "2500"]),
+        (["12345678901234567.0", "1.0"], ["12345678901234567", "1"]),
+        (["0.0", "7.00"], ["0", "7"]),
+        # Names that are no floats, or not all of them, stay as they are.
+        (["007", "008"], ["007", "008"]),
+        (["1.5", "2.0"], ["1.5", "2.0"]),
+        (["v1.0", "2.0"], ["v1.0", "2.0"]),
+        (["01.0", "02.0"], ["01.0", "02.0"]),
+        (["1e-3", "2e-3"], ["1e-3", "2e-3"]),
+    ],
+)
+def test_ids_saved_as_floats_are_whole_again(
+    tmp_path: Path, written: list[str], expected: list[str]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,age\n" + "".join(f"{name},3\n" for name in written))
+    assert read_table(path).ids == expected
+
+
+def test_two_spellings_of_one_id_are_a_repeat(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,age\n1001.0,3\n1001,4\n")
+    with pytest.raises(InputError, match="'1001' on lines 2 and 3"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers", "n_bad"),
+    [
+        (["1", "-2.5", None, "+3e2", ".5", "4."], [1, -2.5, np.nan, 300, 0.5, 4], 0),
+        (["1", "1-2", "e", "3"], [1, np.nan, np.nan, 3], 2),
+        (["1", "1e999"], [1, np.nan], 1),
+        (["1", "inf", "1_000", "nan?"], [1, np.nan, np.nan, np.nan], 3),
+        ([None, None], [np.nan, np.nan], 0),
+    ],
+)
+def test_numbers_are_told_from_what_only_looks_like_them(
+    cells: list[str | None], numbers: list[float], n_bad: int
+) -> None:
+    table = Table([f"p{i}" for i in range(len(cells))], "id", {"x": cells}, Path("t.csv"))
+    values, bad = numeric_column(table, "x")
+    np.testing.assert_array_equal(values, numbers)
+    assert len(bad) == n_bad
