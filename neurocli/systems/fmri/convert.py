@@ -8,8 +8,8 @@ lossless for whole numbers, else with steps of the largest distance from the bac
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from neurocli.core.data.frames import STATS_FILE, frame_paths
 from neurocli.core.data.items import Found, Item, OutputSpec, PrepareResult
 from neurocli.core.data.manifest import Manifest
 from neurocli.core.data.runner import plan_items, refuse_own_source, run_items
+from neurocli.core.data.scaling import background_value, scale
 from neurocli.core.errors import InputError, NeuroError, NotBuiltYetError
 from neurocli.core.events import Listener, ignore
 from neurocli.core.names import lookup
 from neurocli.core.paths import safe_name
-from neurocli.systems.fmri.store import find_stores, open_store
-from neurocli.systems.fmri.store_write import StoreForm, write_store
+from neurocli.systems.fmri.patch_grid import patch_size
+from neurocli.systems.fmri.store import RunStore, find_stores, open_store
+from neurocli.systems.fmri.store_base import Float32
+from neurocli.systems.fmri.store_write import AUTO, Blocks, StoreForm, write_store
 
 FORMAT_VERSION = "fmri-hdf5/1"
 """Changes whenever the output of `convert_run` does."""
@@ -40,7 +43,7 @@ def convert_hdf5(
     force: bool = False,
     dry_run: bool = False,
     listener: Listener = ignore,
-    **form: str,
+    **form: Any,
 ) -> PrepareResult:
     """Write one HDF5 file per run of a dataset.
 
@@ -51,7 +54,7 @@ def convert_hdf5(
         force: Take over a folder of another run and redo everything.
         dry_run: Only find and plan.
         listener: Told the progress.
-        **form: `layout`, `dtype` and `compression`, see `StoreForm`.
+        **form: `layout`, `dtype`, `compression`, `patch` and `scaling`, see `StoreForm`.
 
     Returns:
         Counts, failures and notes.
@@ -65,6 +68,8 @@ def convert_hdf5(
     """
     for name in form:
         lookup("option", name, dict.fromkeys(StoreForm.__dataclass_fields__))
+    if form.get("patch") is not None:
+        form = {"layout": "patch", **form, "patch": patch_size(form["patch"])}
     wanted = StoreForm(**form)
     wanted.check()
     _refuse_mpi()
@@ -72,7 +77,7 @@ def convert_hdf5(
     found = find_runs(src)
     dataset = str(output.describe(src).get("dataset", "stored")) if src.is_dir() else "stored"
     spec = OutputSpec("fmri", "hdf5", dataset, FORMAT_VERSION, is_flat=True)
-    options = asdict(wanted)
+    options = wanted.options()
     if dry_run:
         return plan_items(found, out, spec=spec, options=options, force=force)
     return run_items(
@@ -158,15 +163,16 @@ def convert_run(item: Item, folder: Path, options: Mapping[str, Any]) -> dict[st
     name = f"{safe_name(item.subject)}.h5"
     with open_store(path) as store:
         info = store.info.named(item.subject, item.participant)
+        values = scaled_as(store, form)
         try:
             write_store(
                 folder / name,
-                info,
+                replace(info, scaling=values.scaling),
                 mask=store.mask,
-                blocks=store.iter_blocks,
+                blocks=values.blocks,
                 stats=store.stats,
                 form=form,
-                background=store.background,
+                background=values.background,
             )
         except InputError:
             raise
@@ -180,3 +186,46 @@ def convert_run(item: Item, folder: Path, options: Mapping[str, Any]) -> dict[st
             "tr_s": info.tr_s,
             "stats": {**store.stats.as_dict(), "n_voxels_in_mask": store.n_voxels},
         }
+
+
+@dataclass(frozen=True)
+class ScaledValues:
+    """Hold the values of a run as they are to be stored.
+
+    Args:
+        blocks: Gives all frames as blocks (t, V), as often as asked.
+        background: Value outside the mask.
+        scaling: What they carry.
+    """
+
+    blocks: Blocks
+    background: float
+    scaling: str
+
+
+def scaled_as(store: RunStore, form: StoreForm) -> ScaledValues:
+    """Return the values of a run in the scaling that a form asks for.
+
+    Args:
+        store: The run.
+        form: Its `scaling`; auto is voxel-z for patches of raw values, else what the run has.
+
+    Raises:
+        InputError: The run is scaled already, in another way.
+    """
+    wanted = form.scaling
+    if wanted == AUTO:
+        wanted = "voxel-z" if form.layout == "patch" and store.scaling == "none" else store.scaling
+    if wanted == store.scaling or wanted == "none":
+        return ScaledValues(store.iter_blocks, store.background, store.scaling)
+    if store.scaling != "none":
+        raise InputError(
+            store.path, f"is already scaled ({store.scaling})", "leave --scaling out, or give none"
+        )
+    mean, std = store.voxel_moments if wanted in ("voxel-z", "psc") else (None, None)
+
+    def blocks() -> Iterator[Float32]:
+        for block in store.iter_blocks():
+            yield scale(block, wanted, stats=store.stats, voxel_mean_V=mean, voxel_std_V=std)
+
+    return ScaledValues(blocks, background_value(wanted, store.stats), wanted)

@@ -141,6 +141,11 @@ class RunStore(ABC):
         """Return the value that marks voxels outside the brain in the stored values."""
         return 0.0
 
+    @property
+    def patch_size(self) -> tuple[int, int, int] | None:
+        """Return the voxels of a patch along X, Y, Z when values lie patch by patch, else None."""
+        return None
+
     @cached_property
     def mask(self) -> Mask:
         """Return the brain, (X, Y, Z) bool."""

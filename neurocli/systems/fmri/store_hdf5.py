@@ -1,4 +1,4 @@
-"""Runs in HDF5: our packed and dense files, and `fmri_data` files of older converters."""
+"""Runs in HDF5: packed, dense and patch files of ours, and `fmri_data` of older converters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neurocli.core.data.hdf5 import check_chunks, h5_attributes, h5_dataset, h5_read, open_h5
+from neurocli.core.data.hdf5 import check_chunks, h5_dataset, h5_read, open_h5
 from neurocli.core.data.statistics import GlobalStats
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.systems.fmri.store_base import (
@@ -266,29 +266,3 @@ class ForeignStore(DenseStore):
 
     def _load_moments(self) -> tuple[Float32, Float32]:
         return RunStore._load_moments(self)
-
-
-def open_hdf5(path: Path, person: tuple[str, str]) -> Hdf5Store:
-    """Open a run in HDF5, ours or an older one.
-
-    Args:
-        path: The file.
-        person: Subject and participant where the file names none.
-
-    Raises:
-        InputError: The file is damaged, incomplete, or holds no run.
-    """
-    with open_h5(path) as file:
-        attributes = h5_attributes(file)
-        names = set(file.keys())
-    if str(attributes.get("schema", "")).startswith("neuro/"):
-        kind = PackedStore if PACKED_DATA in names else DenseStore
-        store: Hdf5Store = kind(path, attributes, person)
-        check_own(store)
-        return store
-    if DENSE_DATA not in names:
-        listed = ", ".join(sorted(map(str, names))[:6]) or "nothing"
-        raise InputError(
-            path, f"holds no run (found: {listed})", f"{DENSE_DATA} or {PACKED_DATA} is needed"
-        )
-    return ForeignStore(path, attributes, person)

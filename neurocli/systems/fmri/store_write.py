@@ -1,16 +1,17 @@
-"""Write one run as HDF5: packed (brain voxels only) or dense (whole volumes).
+"""Write one run as HDF5: packed (brain voxels only), dense (whole volumes) or cut into patches.
 
 `packed` holds `bold` (T, V), one frame per chunk, and `mask`: a window is one contiguous read of
 a quarter of the grid. `dense` keeps the layout of the SwiFT family: `fmri_data` (X, Y, Z, T), one
-frame per chunk, statistics as root attributes. int16 files hold `scale_factor` and `offset` as
-root attributes: value = stored * scale_factor + offset. Every chunk carries a checksum, and
-`complete` is written last.
+frame per chunk, statistics as root attributes. `patch` holds `patches` (T, P, S), the patches that
+touch the brain in the order of a model's tokens, in one piece so that a window is one plain read.
+int16 files hold `scale_factor` and `offset` as root attributes: value = stored * scale_factor +
+offset. Every frame carries a checksum, and `complete` is written last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocli.core.data.hdf5 import ZSTD_FILTER, create, has_zstd, write_h5
+from neurocli.core.data.scaling import SCALINGS
 from neurocli.core.data.statistics import GlobalStats
-from neurocli.core.errors import MissingDependencyError, NeuroError
+from neurocli.core.errors import MissingDependencyError, NeuroError, UsageError
 from neurocli.core.names import lookup
-from neurocli.systems.fmri.store_base import Float32, Mask, RunInfo, VoxelMoments
+from neurocli.systems.fmri.patch_grid import Triple, cut_mask, patch_size, word_sums
+from neurocli.systems.fmri.store_base import Float32, Mask, RunInfo, VoxelMoments, check_finite
 
 RUN_SCHEMA = "neuro/fmri-run/1"
-PACKED_DATA, DENSE_DATA = "bold", "fmri_data"
-LAYOUTS = ("dense", "packed")
+PACKED_DATA, DENSE_DATA, PATCH_DATA = "bold", "fmri_data", "patches"
+LAYOUTS = ("dense", "packed", "patch")
+AUTO = "auto"
 DTYPES = ("float16", "int16", "float32")
 _INT16_MAX = 32767
 _COMPRESSIONS: Mapping[str, Mapping[str, Any]] = {
@@ -43,23 +47,43 @@ class StoreForm:
     """Say how the numbers of a run are stored.
 
     Args:
-        layout: dense (whole volumes) or packed (brain voxels only).
+        layout: dense (whole volumes), packed (brain voxels only) or patch (whole patches that
+            touch the brain).
         dtype: float16, int16 or float32.
         compression: none, gzip, lzf or zstd.
+        patch: Voxels of a patch along X, Y, Z; for the layout of that name only.
+        scaling: Applied before values are stored; auto is voxel-z for patches of raw values, so
+            that training reads them as they are, and none for the other layouts.
     """
 
     layout: str = "dense"
     dtype: str = "float16"
     compression: str = "none"
+    patch: Triple | None = None
+    scaling: str = AUTO
+
+    def options(self) -> dict[str, Any]:
+        """Return the fields that say something, as plain values."""
+        return {k: v for k, v in asdict(self).items() if v not in (None, AUTO)}
 
     def check(self) -> None:
-        """Refuse unknown words and absent libraries.
+        """Refuse unknown words, sizes that do not fit the layout, and absent libraries.
 
         Raises:
-            UsageError: A word is unknown.
+            UsageError: A word is unknown, or a patch is missing or no patch.
             MissingDependencyError: zstd is asked for and absent.
         """
         lookup("layout", self.layout, dict.fromkeys(LAYOUTS))
+        lookup("scaling", self.scaling, dict.fromkeys((AUTO, *SCALINGS)))
+        if self.patch is not None:
+            patch_size(self.patch)
+        if (self.layout == "patch") != (self.patch is not None):
+            raise UsageError(
+                f"the layout {self.layout} goes {'with' if self.patch is None else 'without'} "
+                "a patch size",
+                where="--patch",
+                hint="--patch 6,6,6 alone makes a patch store",
+            )
         lookup("dtype", self.dtype, dict.fromkeys(DTYPES))
         lookup("compression", self.compression, _COMPRESSIONS)
         if self.compression == "zstd" and not has_zstd():
@@ -154,12 +178,13 @@ def write_store(
     """
     form.check()
     encoder = _Encoder(form.dtype, blocks, background)
-    fill = _fill_packed if form.layout == "packed" else _fill_dense
+    fill = _FILLERS[form.layout]
 
     def write(file: Any) -> None:
         moments = VoxelMoments()
         extras = {**_COMPRESSIONS[form.compression], "dtype": encoder.dtype}
-        maps = fill(file, _Parts(info, mask, blocks, encoder, moments, background), extras)
+        parts = _Parts(info, mask, blocks, encoder, moments, background, form.patch)
+        maps = fill(file, parts, extras)
         if moments.count != info.shape[3]:
             raise NeuroError(f"{moments.count} frames came of {info.shape[3]}", where=info.subject)
         create(file, "mask", mask.astype(np.uint8))
@@ -179,12 +204,16 @@ class _Parts:
     encoder: _Encoder
     moments: VoxelMoments
     background: float
+    patch: Triple | None
 
     def rows(self) -> Iterable[npt.NDArray[Any]]:
         """Yield stored frames (V,), counting their decoded values in."""
         for block in self.blocks():
             stored = self.encoder.encode(block)
-            self.moments.add(self.encoder.decode(stored))
+            values = self.encoder.decode(stored)
+            first = self.moments.count
+            check_finite(values, Path(self.info.subject), range(first, first + len(values)))
+            self.moments.add(values)
             yield from stored
 
 
@@ -214,6 +243,30 @@ def _fill_dense(file: Any, parts: _Parts, extras: Mapping[str, Any]) -> dict[str
     return maps
 
 
+def _fill_patches(file: Any, parts: _Parts, extras: Mapping[str, Any]) -> dict[str, Float32]:
+    cut = cut_mask(parts.mask, parts.patch or (1, 1, 1))
+    shape = (parts.info.shape[3], cut.n_patches, cut.n_voxels)
+    # Numbers in one piece are read twice as fast as chunks; frame_sums stand in for the checksum
+    # that only chunks can carry.
+    is_plain = "compression" not in extras
+    storage = {"chunks": None, "fletcher32": False} if is_plain else {"chunks": (1, *shape[1:])}
+    data = create(file, PATCH_DATA, shape=shape, **storage, **extras)
+    frame = np.empty(shape[1:], dtype=parts.encoder.dtype)
+    frame[...] = parts.encoder.encode(np.array(parts.background))
+    sums = np.zeros(shape[0], dtype=np.uint64)
+    for index, row in enumerate(parts.rows()):
+        frame.reshape(-1)[cut.inside] = row
+        data[index] = frame
+        sums[index] = word_sums(frame[None])[0]
+    create(file, "frame_sums", sums)
+    create(file, "places", cut.places)
+    mean, std = parts.moments.result()
+    return {"voxel_mean": mean, "voxel_std": std}
+
+
+_FILLERS = {"packed": _fill_packed, "dense": _fill_dense, "patch": _fill_patches}
+
+
 def _attributes(
     info: RunInfo, form: StoreForm, stats: GlobalStats, encoder: _Encoder, background: float
 ) -> dict[str, Any]:
@@ -231,6 +284,8 @@ def _attributes(
         "orientation": info.orientation,
         **stats.as_dict(),
     }
+    if form.patch is not None:
+        values["patch_size"] = np.asarray(form.patch, dtype=np.int16)
     if info.tr_s is not None:
         values["tr_s"] = float(info.tr_s)
     if info.source_sha256 is not None:

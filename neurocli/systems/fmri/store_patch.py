@@ -1,0 +1,89 @@
+"""Runs stored as patches: a window is one plain read in the order of a model's tokens."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocli.core.data.hdf5 import h5_dataset, h5_read
+from neurocli.core.errors import InputError
+from neurocli.systems.fmri.patch_grid import PatchGrid, Triple, cut_mask, word_sums
+from neurocli.systems.fmri.store_base import Float32, Shape4
+from neurocli.systems.fmri.store_hdf5 import Hdf5Store
+from neurocli.systems.fmri.store_write import PATCH_DATA
+
+_AGAIN = "make the file again with `neuro convert-hdf5`"
+
+
+class PatchStore(Hdf5Store):
+    """Read `patches` (T, P, S): kept patches of every frame, in raster order of their places."""
+
+    data_name = PATCH_DATA
+    n_dims = 3
+
+    def _shape(self) -> Shape4:
+        x, y, z = h5_dataset(self.file, "mask", n_dims=3).shape
+        return int(x), int(y), int(z), int(self.data.shape[0])
+
+    @property
+    def patch_size(self) -> Triple:
+        """Return the voxels of a patch along X, Y, Z."""
+        size = np.asarray(self.attributes.get("patch_size", ()))
+        if size.shape != (3,) or size.dtype.kind not in "iu" or size.min() < 1:
+            raise InputError(self.path, f"attribute patch_size is {size.tolist()!r:.40}", _AGAIN)
+        height, width, depth = (int(side) for side in size)
+        return height, width, depth
+
+    @cached_property
+    def cut(self) -> PatchGrid:
+        """Return which patches are kept and where voxels lie in them.
+
+        Raises:
+            InputError: The patches are not those of the mask.
+        """
+        found = cut_mask(self.mask, self.patch_size)
+        wanted = (len(self._sums), found.n_patches, found.n_voxels)
+        places = h5_read(h5_dataset(self.file, "places", n_dims=2))
+        if tuple(self.data.shape) != wanted or not np.array_equal(places, found.places):
+            raise InputError(
+                self.path, f"patches are {self.data.shape}, by the mask {wanted}", _AGAIN
+            )
+        return found
+
+    @cached_property
+    def _sums(self) -> npt.NDArray[Any]:
+        return h5_read(h5_dataset(self.file, "frame_sums", n_dims=1))
+
+    def read_patches(self, frames: slice) -> npt.NDArray[Any]:
+        """Read patches as they are stored.
+
+        Args:
+            frames: Start, stop and positive step, within the run.
+
+        Returns:
+            (t, P, S), float16 or float32. They are finite: the checksum of each frame was taken
+            by a writer that refuses other values.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        rows = h5_read(self.data, frames)
+        differing = np.flatnonzero(word_sums(rows) != self._sums[frames])
+        if differing.size:
+            frame = range(*frames.indices(self.n_frames))[int(differing[0])]
+            raise InputError(
+                self.path, f"is damaged: the checksum of frame {frame} differs", _AGAIN
+            )
+        return rows if rows.dtype.kind == "f" else self._values(rows)
+
+    def _read(self, frames: range) -> Float32:
+        rows = self.read_patches(slice(frames.start, frames.stop, frames.step))
+        values = rows.reshape(len(rows), -1)[:, self.cut.inside]
+        return np.asarray(values, dtype=np.float32)
+
+    def _load_moments(self) -> tuple[Float32, Float32]:
+        shape = (self.n_voxels,)
+        return self._map("voxel_mean", 1, shape), self._map("voxel_std", 1, shape)
