@@ -7,7 +7,6 @@ lossless for whole numbers, else with steps of the largest distance from the bac
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,10 @@ from neurocli.core.data import output
 from neurocli.core.data.frames import STATS_FILE, frame_paths
 from neurocli.core.data.items import Found, Item, OutputSpec, PrepareResult
 from neurocli.core.data.manifest import Manifest
+from neurocli.core.data.ranks import follow, is_follower
 from neurocli.core.data.runner import plan_items, refuse_own_source, run_items
 from neurocli.core.data.scaling import background_value, scale
-from neurocli.core.errors import InputError, NeuroError, NotBuiltYetError
+from neurocli.core.errors import InputError, NeuroError
 from neurocli.core.events import Listener, ignore
 from neurocli.core.names import lookup
 from neurocli.core.paths import safe_name
@@ -32,7 +32,6 @@ FORMAT_VERSION = "fmri-hdf5/1"
 """Changes whenever the output of `convert_run` does."""
 
 _PROCESS = f"{__name__}:convert_run"
-_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 def convert_hdf5(
@@ -61,18 +60,20 @@ def convert_hdf5(
 
     Raises:
         UsageError: An unknown word, or the output folder is another run's or the source.
-        MissingDependencyError: zstd is asked for and absent.
-        NotBuiltYetError: Started by an MPI launcher with several ranks.
+        MissingDependencyError: zstd is asked for and absent, or mpiexec started several processes
+            and mpi4py is absent.
         InputError: The source holds no stored run.
         NeuroError: Nothing could be converted.
     """
+    if is_follower():
+        # Rank 0 looks, checks and tells; this one waits for its share.
+        return PrepareResult(out, 0, 0, 0, 0.0) if dry_run else follow(out)
     for name in form:
         lookup("option", name, dict.fromkeys(StoreForm.__dataclass_fields__))
     if form.get("patch") is not None:
         form = {"layout": "patch", **form, "patch": patch_size(form["patch"])}
     wanted = StoreForm(**form)
     wanted.check()
-    _refuse_mpi()
     refuse_own_source([src], out)
     found = find_runs(src)
     dataset = str(output.describe(src).get("dataset", "stored")) if src.is_dir() else "stored"
@@ -90,17 +91,6 @@ def convert_hdf5(
         listener=listener,
         force=force,
     )
-
-
-def _refuse_mpi() -> None:
-    for name in _MPI_SIZES:
-        size = os.environ.get(name, "1")
-        if size.isdigit() and int(size) > 1:
-            raise NotBuiltYetError(
-                f"{size} MPI ranks would all do the same work: conversion under mpiexec is not in "
-                "this version",
-                hint="run it once, without mpiexec, with --jobs N",
-            )
 
 
 def find_runs(src: Path) -> Found:

@@ -30,7 +30,11 @@ class PatchStore(Hdf5Store):
 
     @property
     def patch_size(self) -> Triple:
-        """Return the voxels of a patch along X, Y, Z."""
+        """Return the voxels of a patch along X, Y, Z.
+
+        Raises:
+            InputError: The file does not say, or no sizes.
+        """
         size = np.asarray(self.attributes.get("patch_size", ()))
         if size.shape != (3,) or size.dtype.kind not in "iu" or size.min() < 1:
             raise InputError(self.path, f"attribute patch_size is {size.tolist()!r:.40}", _AGAIN)

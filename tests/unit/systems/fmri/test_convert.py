@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from run_files import write_foreign
 
 from neurocli.core.data.frames import write_frames
 from neurocli.core.data.items import PrepareResult
-from neurocli.core.errors import InputError, NeuroError, NotBuiltYetError, UsageError
+from neurocli.core.errors import InputError, MissingDependencyError, NeuroError, UsageError
 from neurocli.systems.fmri.convert import convert_hdf5, find_runs
 from neurocli.systems.fmri.store import find_stores, open_store
 
@@ -181,14 +182,17 @@ def test_words_are_checked_before_work(src: Path, tmp_path: Path) -> None:
         convert_hdf5(tmp_path / "no", out)
 
 
-@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
-def test_mpi_is_refused_instead_of_done_n_times(
-    src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize("family", ["OMPI_COMM_WORLD", "PMI"])
+def test_a_team_without_mpi4py_is_an_error(
+    src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
-    monkeypatch.setenv(name, "4")
-    with pytest.raises(NotBuiltYetError, match="4 MPI ranks would all do the same work"):
-        convert_hdf5(src, tmp_path / "out")
-    monkeypatch.setenv(name, "1")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv(f"{family}_SIZE", "4")
+    for rank in ("0", "3"):
+        monkeypatch.setenv(f"{family}_RANK", rank)
+        with pytest.raises(MissingDependencyError, match="4 processes under mpiexec need"):
+            convert_hdf5(src, tmp_path / "out")
+    monkeypatch.setenv(f"{family}_SIZE", "1")
     assert convert_hdf5(src, tmp_path / "out").done == 3
 
 
