@@ -30,7 +30,7 @@ from neurocli.core.data.storage import (
     filter_codes,
     is_number,
 )
-from neurocli.core.errors import InputError
+from neurocli.core.errors import InputError, MissingDependencyError
 from neurocli.core.paths import durable_path
 
 # Must stand before the library starts: it stops the search for filter libraries on disk.
@@ -107,6 +107,7 @@ def h5_dataset(file: Any, name: str, *, n_dims: int | None = None) -> Any:
 
     Raises:
         InputError: It is absent or not so; names the file, the dataset and the reason.
+        MissingDependencyError: It is stored with zstd and the library is absent.
     """
     where = f"{file.filename}:{name}"
     try:
@@ -115,8 +116,10 @@ def h5_dataset(file: Any, name: str, *, n_dims: int | None = None) -> Any:
     except _FAILURES as error:
         raise _damaged(file.filename, f"dataset {name}", error) from error
     if ZSTD_FILTER in filter_codes(found) and not has_zstd():
-        raise InputError(
-            where, "is stored with zstd, which cannot be read here", "pip install hdf5plugin"
+        raise MissingDependencyError(
+            "is stored with zstd, which cannot be read here",
+            where=where,
+            hint="pip install hdf5plugin",
         )
     return found
 

@@ -202,7 +202,7 @@ def perform(task: Task) -> Outcome:
     part = part_path(task.out, item.subject)
     is_done = False
     try:
-        digest = fingerprint(item.sources, _identity(task), task.version)
+        digest = task_fingerprint(task)
         if digest == task.known:
             return Outcome({"subject": item.subject, "status": "skipped"})
         shutil.rmtree(part, ignore_errors=True)
@@ -223,6 +223,15 @@ def perform(task: Task) -> Outcome:
         "seconds": round(time.perf_counter() - started, 3),
     }
     return Outcome(record, part)
+
+
+def task_fingerprint(task: Task) -> str:
+    """Return a digest of a task's sources, options and format.
+
+    Raises:
+        InputError: A source cannot be read.
+    """
+    return fingerprint(task.item.sources, _identity(task), task.version)
 
 
 def _identity(task: Task) -> dict[str, Any]:

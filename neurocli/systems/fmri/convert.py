@@ -19,6 +19,7 @@ from neurocli.core.data.manifest import Manifest
 from neurocli.core.data.ranks import follow, is_follower
 from neurocli.core.data.runner import plan_items, refuse_own_source, run_items
 from neurocli.core.data.scaling import background_value, scale
+from neurocli.core.data.workers import Task
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.core.events import Listener, ignore
 from neurocli.core.names import lookup
@@ -68,16 +69,10 @@ def convert_hdf5(
     if is_follower():
         # Rank 0 looks, checks and tells; this one waits for its share.
         return PrepareResult(out, 0, 0, 0, 0.0) if dry_run else follow(out)
-    for name in form:
-        lookup("option", name, dict.fromkeys(StoreForm.__dataclass_fields__))
-    if form.get("patch") is not None:
-        form = {"layout": "patch", **form, "patch": patch_size(form["patch"])}
-    wanted = StoreForm(**form)
-    wanted.check()
+    wanted = form_of(form)
     refuse_own_source([src], out)
     found = find_runs(src)
-    dataset = str(output.describe(src).get("dataset", "stored")) if src.is_dir() else "stored"
-    spec = OutputSpec("fmri", "hdf5", dataset, FORMAT_VERSION, is_flat=True)
+    spec = _spec(src)
     options = wanted.options()
     if dry_run:
         return plan_items(found, out, spec=spec, options=options, force=force)
@@ -91,6 +86,49 @@ def convert_hdf5(
         listener=listener,
         force=force,
     )
+
+
+def form_of(form: Mapping[str, Any]) -> StoreForm:
+    """Return a checked form.
+
+    Args:
+        form: Fields of `StoreForm`; a patch alone means the layout of that name.
+
+    Raises:
+        UsageError: A name or a word is unknown, or a patch is no patch.
+        MissingDependencyError: zstd is asked for and absent.
+    """
+    for name in form:
+        lookup("option", name, dict.fromkeys(StoreForm.__dataclass_fields__))
+    given = dict(form)
+    if given.get("patch") is not None:
+        given = {"layout": "patch", **given, "patch": patch_size(given["patch"])}
+    wanted = StoreForm(**given)
+    wanted.check()
+    return wanted
+
+
+def _spec(src: Path) -> OutputSpec:
+    dataset = str(output.describe(src).get("dataset", "stored")) if src.is_dir() else "stored"
+    return OutputSpec("fmri", "hdf5", dataset, FORMAT_VERSION, is_flat=True)
+
+
+def tasks_of(src: Path, out: Path) -> list[Task]:
+    """Return what a conversion would do now, under the options that a folder was made with.
+
+    Args:
+        src: A folder or file that holds stored runs.
+        out: Folder of an earlier conversion.
+
+    Raises:
+        InputError: The source holds no stored run, or the folder tells no options.
+    """
+    options = output.describe(out).get("options")
+    if not isinstance(options, dict):
+        raise InputError(out, "is no folder that `neuro convert-hdf5` wrote")
+    return [
+        Task(item, _PROCESS, out, options, FORMAT_VERSION, None) for item in find_runs(src).items
+    ]
 
 
 def find_runs(src: Path) -> Found:
@@ -148,34 +186,50 @@ def convert_run(item: Item, folder: Path, options: Mapping[str, Any]) -> dict[st
         InputError: The source is damaged or holds NaN.
         NeuroError: A value does not fit the dtype.
     """
-    path = Path(item.details["path"])
-    form = StoreForm(**options)
+    form = form_of(options)
     name = f"{safe_name(item.subject)}.h5"
-    with open_store(path) as store:
-        info = store.info.named(item.subject, item.participant)
-        values = scaled_as(store, form)
-        try:
-            write_store(
-                folder / name,
-                replace(info, scaling=values.scaling),
-                mask=store.mask,
-                blocks=values.blocks,
-                stats=store.stats,
-                form=form,
-                background=values.background,
-            )
-        except InputError:
-            raise
-        except NeuroError as error:
-            raise InputError(path, error.message, error.hint) from error
-        return {
-            "files": [name],
-            "shape": list(info.shape),
-            "dtype": form.dtype,
-            "affine": info.affine.tolist(),
-            "tr_s": info.tr_s,
-            "stats": {**store.stats.as_dict(), "n_voxels_in_mask": store.n_voxels},
-        }
+    with open_store(Path(item.details["path"])) as store:
+        return {"files": [name], **write_run(store, item, folder / name, form)}
+
+
+def write_run(store: RunStore, item: Item, target: Path, form: StoreForm) -> dict[str, Any]:
+    """Write an open run in another form.
+
+    Args:
+        store: The run.
+        item: Its names.
+        target: The final name.
+        form: Layout, dtype and so on.
+
+    Returns:
+        Fields for the manifest.
+
+    Raises:
+        InputError: The source is damaged or holds NaN, or a value does not fit the form.
+    """
+    info = store.info.named(item.subject, item.participant)
+    values = scaled_as(store, form)
+    try:
+        write_store(
+            target,
+            replace(info, scaling=values.scaling),
+            mask=store.mask,
+            blocks=values.blocks,
+            stats=store.stats,
+            form=form,
+            background=values.background,
+        )
+    except InputError:
+        raise
+    except NeuroError as error:
+        raise InputError(store.path, error.message, error.hint) from error
+    return {
+        "shape": list(info.shape),
+        "dtype": form.dtype,
+        "affine": info.affine.tolist(),
+        "tr_s": info.tr_s,
+        "stats": {**store.stats.as_dict(), "n_voxels_in_mask": store.n_voxels},
+    }
 
 
 @dataclass(frozen=True)
