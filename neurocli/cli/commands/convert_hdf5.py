@@ -44,7 +44,7 @@ def convert_hdf5(
         str | None, value("dense|packed", "packed keeps in-mask voxels only.", _FORM)
     ] = None,
     patch: Annotated[
-        str | None, value("X,Y,Z", "Store patches of this size, in token order.", _FORM)
+        str | None, value("H,W,D", "Store patches of this size, in token order.", _FORM)
     ] = None,
     compression: Annotated[
         str, value("none|gzip|lzf|zstd", "none is fastest to read; zstd is smallest.", _FORM)
@@ -60,7 +60,7 @@ def convert_hdf5(
         bool, switch("--check", "Read files whole, report broken ones.", _CHECK)
     ] = False,
     expect: Annotated[
-        str | None, value("X,Y,Z,T", "Shape that sound runs have; 0 is any.", _CHECK)
+        str | None, value("H,W,D,T", "Shape that sound runs have; 0 is any.", _CHECK)
     ] = None,
     quarantine: Annotated[
         Path | None, value("DIR", "Move broken files there; checks first.", _CHECK)
