@@ -23,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from neurocli.core.data.buffers import Buffers
 from neurocli.core.data.scaling import background_value, scale
 from neurocli.core.data.windows import window_frames
 from neurocli.systems.fmri.store import RunStore, open_store
@@ -86,6 +87,7 @@ class ClipReader:
     def __init__(self, runs: Sequence[Run], plan: ClipPlan) -> None:
         self.runs = tuple(runs)
         self.plan = plan
+        self.buffers = Buffers()
         self._open: OrderedDict[int, RunStore] = OrderedDict()
 
     def read(self, run: int, start: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,12 +108,13 @@ class ClipReader:
         store = self._store(run)
         plan = self.plan
         if plan.patch is not None:
-            return _patches(cast(PatchStore, store), plan, start)
+            return _patches(cast(PatchStore, store), plan, start, self.buffers)
         as_stored = plan.scaling == "none"
         values_TV = store.read_packed(window_frames(start, plan.length, plan.stride_within))
         scaled_TV = values_TV if as_stored else self._scaled(store, values_TV)
         outside = store.background if as_stored else background_value(plan.scaling, store.stats)
-        clip = np.full((*plan.grid, plan.length), outside, dtype=np.float32)
+        clip = self.buffers.take((*plan.grid, plan.length), np.float32)
+        clip.fill(outside)
         brain = self.brain(run)
         clip[brain] = scaled_TV.T
         return clip[None], brain
@@ -191,16 +194,23 @@ class ClipReader:
         return store
 
 
-def _patches(store: PatchStore, plan: ClipPlan, start: int) -> tuple[np.ndarray, np.ndarray]:
+def _patches(
+    store: PatchStore, plan: ClipPlan, start: int, buffers: Buffers
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the kept patches of a window (K + 1, F), the last one background, and (N,) bool."""
     height, width, depth, frames = cast(tuple[int, int, int, int], plan.patch)
-    stored = store.read_patches(window_frames(start, plan.length, plan.stride_within))
-    n_times, n_places, n_voxels = plan.length // frames, *stored.shape[1:]
-    out = np.empty((n_places * n_times + 1, n_voxels * frames), dtype=stored.dtype)
-    # Files are frame by frame, tokens place by place, and time runs fastest inside a token too.
+    wanted = range(store.n_frames)[window_frames(start, plan.length, plan.stride_within)]
+    n_times, n_places, n_voxels = plan.length // frames, store.cut.n_patches, store.cut.n_voxels
+    out = buffers.take((n_places * n_times + 1, n_voxels * frames), store.dtype)
+    # Files are frame by frame, tokens place by place, and time runs fastest inside a token too. A
+    # few frames at a time stay in the processor's cache on their way.
     placed = out[:-1].reshape(n_places, n_times, n_voxels, frames)
-    by_time = stored.reshape(n_times, frames, n_places, n_voxels)
-    np.copyto(placed, by_time.transpose(2, 0, 3, 1))
+    step = max(1, store.at_once // frames)
+    for first in range(0, n_times, step):
+        part = wanted[first * frames : (first + step) * frames]
+        stored = store.read_patches(slice(part.start, part.stop, part.step))
+        by_time = stored.reshape(-1, frames, n_places, n_voxels)
+        np.copyto(placed[:, first : first + step], by_time.transpose(2, 0, 3, 1))
     out[-1] = store.background
     grid = tuple(
         length // side for length, side in zip(plan.grid, (height, width, depth), strict=True)
@@ -208,18 +218,14 @@ def _patches(store: PatchStore, plan: ClipPlan, start: int) -> tuple[np.ndarray,
     return out, store.cut.tokens(grid, n_times)
 
 
-def _whole(clips: Sequence[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(clips))
-
-
-def _stacked(patches: Sequence[np.ndarray]) -> torch.Tensor:
-    """Return patches of several clips (B, K + 1, F), short ones filled up with background."""
-    if len(patches) == 1:
-        return torch.from_numpy(patches[0])[None]
-    longest = max(map(len, patches))
-    kind = np.result_type(*patches)
-    batch = np.empty((len(patches), longest, patches[0].shape[1]), dtype=kind)
-    for row, own in zip(batch, patches, strict=True):
+def _together(arrays: Sequence[np.ndarray], buffers: Buffers) -> torch.Tensor:
+    """Return clips as a batch; ready patches (K + 1, F) that are fewer get more background."""
+    if len(arrays) == 1:
+        return torch.from_numpy(arrays[0])[None]
+    longest = max(map(len, arrays))
+    shape = (len(arrays), longest, *arrays[0].shape[1:])
+    batch = buffers.take(shape, np.result_type(*arrays))
+    for row, own in zip(batch, arrays, strict=True):
         row[: len(own)] = own
         row[len(own) :] = own[-1]
     return torch.from_numpy(batch)
@@ -303,15 +309,15 @@ class ClipSet:
 
         Ready patches come as `clip` (B, K + 1, F) with `brain` (B, N).
         """
-        together = _whole if self.reader.plan.patch is None else _stacked
         batch: dict[str, Any] = {
-            "clip": together([sample["clip"] for sample in samples]),
+            "clip": _together([sample["clip"] for sample in samples], self.reader.buffers),
             "brain": torch.from_numpy(np.stack([sample["brain"] for sample in samples])),
         }
         for key in ("subject", "participant", "unit", "start", "draw"):
             batch[key] = [sample[key] for sample in samples]
         if self.pairs:
-            batch["pair"] = together([sample["pair"] for sample in samples])
+            pairs = [sample["pair"] for sample in samples]
+            batch["pair"] = _together(pairs, self.reader.buffers)
         if self.targets is not None:
             batch["target"] = torch.tensor([sample["target"] for sample in samples])
         return batch

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.data.halves import copy_as_float32
 from neurocli.core.data.hdf5 import h5_dataset, h5_read
 from neurocli.core.errors import InputError
 from neurocli.systems.fmri.patch_grid import PatchGrid, Triple, cut_mask, word_sums
 from neurocli.systems.fmri.store_base import Float32, Shape4
-from neurocli.systems.fmri.store_hdf5 import Hdf5Store
+from neurocli.systems.fmri.store_hdf5 import Hdf5Store, frames_at_once
 from neurocli.systems.fmri.store_write import PATCH_DATA
 
 _AGAIN = "make the file again with `neuro convert-hdf5`"
@@ -40,6 +41,17 @@ class PatchStore(Hdf5Store):
             raise InputError(self.path, f"attribute patch_size is {size.tolist()!r:.40}", _AGAIN)
         height, width, depth = (int(side) for side in size)
         return height, width, depth
+
+    @property
+    def dtype(self) -> npt.DTypeLike:
+        """Return the dtype of the patches that are read: as stored, float32 of whole numbers."""
+        stored: np.dtype[Any] = self.data.dtype
+        return stored if stored.kind == "f" else np.float32
+
+    @property
+    def at_once(self) -> int:
+        """Return how many frames are best read in one call."""
+        return frames_at_once(self.data)
 
     @cached_property
     def cut(self) -> PatchGrid:
@@ -84,9 +96,13 @@ class PatchStore(Hdf5Store):
         return rows if rows.dtype.kind == "f" else self._values(rows)
 
     def _read(self, frames: range) -> Float32:
-        rows = self.read_patches(slice(frames.start, frames.stop, frames.step))
-        values = rows.reshape(len(rows), -1)[:, self.cut.inside]
-        return np.asarray(values, dtype=np.float32)
+        values = np.empty((len(frames), self.n_voxels), dtype=np.float32)
+        for first in range(0, len(frames), self.at_once):
+            part = frames[first : first + self.at_once]
+            rows = self.read_patches(slice(part.start, part.stop, part.step))
+            inside = np.take(rows.reshape(len(rows), -1), self.cut.inside, axis=1)
+            copy_as_float32(inside, values[first : first + len(rows)])
+        return values
 
     def _load_moments(self) -> tuple[Float32, Float32]:
         shape = (self.n_voxels,)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.data.halves import as_float32
 from neurocli.core.data.hdf5 import ZSTD_FILTER, create, has_zstd, write_h5
 from neurocli.core.data.scaling import SCALINGS
 from neurocli.core.data.statistics import GlobalStats
@@ -134,7 +135,7 @@ def decode(stored: npt.NDArray[Any], scale_factor: float, offset: float) -> Floa
         float32 of the same shape.
     """
     if scale_factor == 1.0 and offset == 0.0:
-        return np.asarray(stored, dtype=np.float32)
+        return as_float32(stored)
     return np.asarray(stored * np.float64(scale_factor) + offset, dtype=np.float32)
 
 
