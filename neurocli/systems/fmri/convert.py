@@ -2,7 +2,8 @@
 
 Any source that `store` opens will do: preprocessed folders, frame folders, older HDF5. Values keep
 the scaling they have. int16 files store `value = stored * scale_factor + offset` (root attributes):
-lossless for whole numbers, else with steps of the largest distance from the background / 32767.
+lossless for whole numbers, else with steps of the largest distance from the background / 32767;
+packed int16 files have a mean and a step for every voxel then.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from neurocli.core.paths import safe_name
 from neurocli.systems.fmri.patch_grid import patch_size
 from neurocli.systems.fmri.store import RunStore, find_stores, open_store
 from neurocli.systems.fmri.store_base import Float32
-from neurocli.systems.fmri.store_write import AUTO, Blocks, StoreForm, write_store
+from neurocli.systems.fmri.store_numbers import Blocks
+from neurocli.systems.fmri.store_write import AUTO, StoreForm, write_store
 
-FORMAT_VERSION = "fmri-hdf5/1"
+FORMAT_VERSION = "fmri-hdf5/2"
 """Changes whenever the output of `convert_run` does."""
 
 _PROCESS = f"{__name__}:convert_run"

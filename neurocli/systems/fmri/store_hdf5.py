@@ -14,6 +14,7 @@ import numpy.typing as npt
 from neurocli.core.data.hdf5 import check_chunks, h5_dataset, h5_read, open_h5
 from neurocli.core.data.statistics import GlobalStats
 from neurocli.core.errors import InputError, NeuroError
+from neurocli.systems.fmri.patch_grid import word_sums
 from neurocli.systems.fmri.store_base import (
     Float32,
     Mask,
@@ -22,9 +23,11 @@ from neurocli.systems.fmri.store_base import (
     Shape4,
     Survey,
     block_frames,
+    check_finite,
     survey_volumes,
 )
-from neurocli.systems.fmri.store_write import DENSE_DATA, PACKED_DATA, RUN_SCHEMA, decode
+from neurocli.systems.fmri.store_numbers import decode, decode_residual
+from neurocli.systems.fmri.store_write import DENSE_DATA, FRAME_SUMS, PACKED_DATA, RUN_SCHEMA
 
 _PART_BYTES = 3 << 20
 _AGAIN = "make the file again with `neuro preprocess` or `neuro convert-hdf5`"
@@ -125,6 +128,28 @@ class Hdf5Store(RunStore):
         except NeuroError as error:
             raise InputError(self.path, error.message, _AGAIN) from error
 
+    @cached_property
+    def _sums(self) -> npt.NDArray[Any] | None:
+        """Checksums of all frames, which files of chunks do not need."""
+        if FRAME_SUMS not in self.file:
+            return None
+        sums = h5_read(h5_dataset(self.file, FRAME_SUMS, n_dims=1))
+        if sums.shape != (self.n_frames,) or sums.dtype != np.uint64:
+            raise InputError(self.path, f"{FRAME_SUMS} are {sums.shape} {sums.dtype}", _AGAIN)
+        return sums
+
+    def _frames(self, frames: slice) -> npt.NDArray[Any]:
+        """Read frames of a dataset whose first axis is time, and compare their checksums."""
+        rows = h5_read(self.data, frames)
+        if self._sums is not None:
+            differing = np.flatnonzero(word_sums(rows) != self._sums[frames])
+            if differing.size:
+                wanted = range(*frames.indices(self.n_frames))
+                check_finite(self._values(rows), self.path, wanted)
+                problem = f"is damaged: the checksum of frame {wanted[int(differing[0])]} differs"
+                raise InputError(self.path, problem, _AGAIN)
+        return rows
+
     def _values(self, stored: npt.NDArray[Any]) -> Float32:
         return decode(stored, self._number("scale_factor", 1.0), self._number("offset", 0.0))
 
@@ -135,7 +160,10 @@ class Hdf5Store(RunStore):
         dataset = h5_dataset(self.file, name, n_dims=n_dims)
         if dataset.shape != shape:
             raise InputError(self.path, f"{name} is {dataset.shape}, {shape} is needed", _AGAIN)
-        return np.asarray(h5_read(dataset), dtype=np.float32)
+        values = np.asarray(h5_read(dataset), dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise InputError(self.path, f"{name} holds NaN or Inf", _AGAIN)
+        return values
 
 
 def check_own(store: Hdf5Store) -> None:
@@ -175,6 +203,11 @@ class PackedStore(Hdf5Store):
         x, y, z = h5_dataset(self.file, "mask", n_dims=3).shape
         return int(x), int(y), int(z), int(self.data.shape[0])
 
+    @property
+    def is_proven_finite(self) -> bool:
+        """Tell whether checksums show it: the writer refuses other values."""
+        return self._sums is not None
+
     def _load_mask(self) -> Mask:
         mask = super()._load_mask()
         if np.count_nonzero(mask) != self.data.shape[1]:
@@ -191,9 +224,21 @@ class PackedStore(Hdf5Store):
         step = frames_at_once(self.data)
         for first in range(0, len(frames), step):
             part = frames[first : first + step]
-            stored = h5_read(self.data, slice(part.start, part.stop, part.step))
+            stored = self._frames(slice(part.start, part.stop, part.step))
             values[first : first + step] = self._values(stored)
         return values
+
+    @cached_property
+    def _residual(self) -> tuple[Float32, Float32] | None:
+        if "residual_step" not in self.file:
+            return None
+        shape = (int(self.data.shape[1]),)
+        return self._map("residual_mean", 1, shape), self._map("residual_step", 1, shape)
+
+    def _values(self, stored: npt.NDArray[Any]) -> Float32:
+        if self._residual is not None:
+            return decode_residual(stored, *self._residual)
+        return super()._values(stored)
 
     def _load_moments(self) -> tuple[Float32, Float32]:
         shape = (int(self.data.shape[1]),)
