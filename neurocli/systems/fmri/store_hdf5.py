@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
@@ -29,6 +30,7 @@ from neurocli.systems.fmri.store_base import (
 from neurocli.systems.fmri.store_numbers import decode, decode_residual
 from neurocli.systems.fmri.store_write import DENSE_DATA, FRAME_SUMS, PACKED_DATA, RUN_SCHEMA
 
+_of_parents: list[Any] = []
 _PART_BYTES = 3 << 20
 _AGAIN = "make the file again with `neuro preprocess` or `neuro convert-hdf5`"
 
@@ -51,6 +53,8 @@ class Hdf5Store(RunStore):
         self._person = person
         self._open_files: ExitStack | None = None
         self._handle: Any = None
+        self._dataset: Any = None
+        self._owner = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Open handles and cached arrays stay here; the copy opens its own.
@@ -58,24 +62,36 @@ class Hdf5Store(RunStore):
 
     @property
     def file(self) -> Any:
-        """Return the open `h5py.File`, opened on first use."""
+        """Return the open `h5py.File`, opened on first use in each process."""
+        if self._open_files is not None and self._owner != os.getpid():
+            self._forget()
         if self._open_files is None:
             with ExitStack() as stack:
                 self._handle = stack.enter_context(open_h5(self.path))
                 self._open_files = stack.pop_all()
+            self._owner = os.getpid()
         return self._handle
 
-    @cached_property
+    @property
     def data(self) -> Any:
         """Return the checked dataset of the values."""
-        return h5_dataset(self.file, self.data_name, n_dims=self.n_dims)
+        file = self.file
+        if self._dataset is None:
+            self._dataset = h5_dataset(file, self.data_name, n_dims=self.n_dims)
+        return self._dataset
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        self.__dict__.pop("data", None)
-        if self._open_files is not None:
+        if self._open_files is not None and self._owner == os.getpid():
             self._open_files.close()
-        self._open_files = None
+        self._forget()
+
+    def _forget(self) -> None:
+        # A handle that was opened before a fork is the parent's: two processes would move one
+        # place in the file. It is left to it, neither used nor closed.
+        if self._open_files is not None and self._owner != os.getpid():
+            _of_parents.append((self._open_files.pop_all(), self._handle, self._dataset))
+        self._open_files = self._handle = self._dataset = None
 
     def _shape(self) -> Shape4:
         x, y, z, t = (int(length) for length in self.data.shape)
