@@ -21,7 +21,7 @@ from neurocli.core.data.ranks import follow, is_follower
 from neurocli.core.data.runner import plan_items, refuse_own_source, run_items
 from neurocli.core.data.scaling import background_value, scale
 from neurocli.core.data.workers import Task
-from neurocli.core.errors import InputError, NeuroError
+from neurocli.core.errors import InputError, NeuroError, OutputError
 from neurocli.core.events import Listener, ignore
 from neurocli.core.names import lookup
 from neurocli.core.paths import safe_name
@@ -208,6 +208,7 @@ def write_run(store: RunStore, item: Item, target: Path, form: StoreForm) -> dic
 
     Raises:
         InputError: The source is damaged or holds NaN, or a value does not fit the form.
+        OutputError: The disk is full, read-only or failing.
     """
     info = store.info.named(item.subject, item.participant)
     values = scaled_as(store, form)
@@ -221,7 +222,7 @@ def write_run(store: RunStore, item: Item, target: Path, form: StoreForm) -> dic
             form=form,
             background=values.background,
         )
-    except InputError:
+    except (InputError, OutputError):
         raise
     except NeuroError as error:
         raise InputError(store.path, error.message, error.hint) from error
