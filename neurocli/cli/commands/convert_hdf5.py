@@ -87,17 +87,28 @@ def convert_hdf5(
     form: dict[str, Any] = {"compression": compression, "dtype": dtype, "scaling": scaling}
     form |= options.given(layout=layout, patch=options.sizes(patch, "--patch"))
     is_check = check or delete or quarantine is not None
-    _one_of({"--verify": verify, "--check": is_check, "--repack": repack and out is None})
+    modes = {"--verify": verify, "--check": is_check, "--repack": repack and out is None}
+    _one_of(modes)
+    if any(modes.values()) and not sink().is_answering:
+        return 0  # files that are there are looked at by one of several MPI ranks
+    if modes["--repack"] and jobs > 1:
+        raise UsageError(
+            "files are rewritten in place one at a time",
+            where="--jobs",
+            hint="leave --jobs out, or write new files with -o",
+        )
     with progress() as listener:
         if verify:
             folder, made_from = (source, None) if out is None else (out, source)
-            return _show(neurocli.verify_hdf5(folder, made_from, listener=listener), None)
+            found = neurocli.verify_hdf5(folder, made_from, jobs=jobs, listener=listener)
+            return _show(found, None)
         if is_check:
             found = neurocli.check_hdf5(
                 source,
                 expect=_shape(expect),
                 quarantine=quarantine,
                 delete=delete,
+                jobs=jobs,
                 listener=listener,
             )
             return _show(found, "deleted" if delete else "moved" if quarantine else None)

@@ -100,13 +100,18 @@ def convert_hdf5(source: str | Path, *, out: str | Path, **options: Any) -> Prep
 
 
 def verify_hdf5(
-    folder: str | Path, source: str | Path | None = None, *, listener: Listener = ignore
+    folder: str | Path,
+    source: str | Path | None = None,
+    *,
+    jobs: int = 1,
+    listener: Listener = ignore,
 ) -> CheckResult:
     """Hash the files of a folder again and compare them with its manifest.
 
     Args:
         folder: Written by `convert_hdf5` or `preprocess`.
         source: What it was converted from; then sources that changed since are told too.
+        jobs: Threads that hash.
         listener: Hears progress.
 
     Returns:
@@ -119,7 +124,7 @@ def verify_hdf5(
     tasks = None
     if source is not None:
         tasks = _care(Path(source), "tasks_of")(Path(source), Path(folder))
-    return verify_folder(Path(folder), tasks=tasks, listener=listener)
+    return verify_folder(Path(folder), tasks=tasks, jobs=jobs, listener=listener)
 
 
 def check_hdf5(source: str | Path, **options: Any) -> CheckResult:
@@ -128,7 +133,7 @@ def check_hdf5(source: str | Path, **options: Any) -> CheckResult:
     Args:
         source: Files of this program, older HDF5, frame folders, or a mix.
         **options: `expect` (a shape, 0 for any size), `quarantine` (a folder that broken runs are
-            moved to), `delete` and `listener`.
+            moved to), `delete`, `jobs` and `listener`.
 
     Returns:
         The broken runs with their reasons, and what was moved or deleted.

@@ -7,6 +7,7 @@ changed since are noticed as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,18 @@ class CheckResult:
 
 
 def verify_folder(
-    folder: Path, *, tasks: Sequence[Task] | None = None, listener: Listener = ignore
+    folder: Path,
+    *,
+    tasks: Sequence[Task] | None = None,
+    jobs: int = 1,
+    listener: Listener = ignore,
 ) -> CheckResult:
     """Hash the files of a folder again and compare them with its manifest.
 
     Args:
         folder: Written by `preprocess` or `convert-hdf5`.
         tasks: What would be done for its sources now; None leaves the sources alone.
+        jobs: Threads that hash.
         listener: Told the progress.
 
     Returns:
@@ -69,10 +75,12 @@ def verify_folder(
     records = manifest.records()
     listener(WorkStarted("verify", len(records), "items"))
     problems: list[tuple[str, str]] = []
-    for subject in sorted(records):
-        reason = _judge(folder, records[subject])
-        problems += [(subject, reason)] if reason else []
-        listener(ItemDone(subject, "failed" if reason else "done", reason or ""))
+    subjects = sorted(records)
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        reasons = pool.map(lambda subject: _judge(folder, records[subject]), subjects)
+        for subject, reason in zip(subjects, reasons, strict=True):
+            problems += [(subject, reason)] if reason else []
+            listener(ItemDone(subject, "failed" if reason else "done", reason or ""))
     listener(WorkFinished("verify"))
     if tasks is not None:
         problems += _stale(records, tasks, {name for name, _ in problems})

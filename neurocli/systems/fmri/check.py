@@ -7,10 +7,14 @@ most of its neighbours is mentioned and never moved.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +62,7 @@ def check_runs(
     expect: Sequence[int] | None = None,
     quarantine: Path | None = None,
     delete: bool = False,
+    jobs: int = 1,
     listener: Listener = ignore,
 ) -> CheckResult:
     """Read every stored run of a folder whole and report the broken ones.
@@ -68,6 +73,7 @@ def check_runs(
         quarantine: Move broken runs there, with their reasons; None leaves them.
         delete: Delete broken runs. What this machine or its permissions kept from being read is
             neither moved nor deleted.
+        jobs: Processes that read.
         listener: Told the progress.
 
     Returns:
@@ -77,7 +83,7 @@ def check_runs(
         UsageError: Both moving and deleting are asked for, the shape has not four sizes, or another
             process works in the folder.
         InputError: The folder holds no stored run.
-        NeuroError: A broken run cannot be moved or deleted.
+        NeuroError: A broken run cannot be moved or deleted, or a process was killed.
     """
     if quarantine is not None and delete:
         raise UsageError("--quarantine and --delete exclude each other", where="--delete")
@@ -90,10 +96,9 @@ def check_runs(
     found = _runs(folder)
     listener(WorkStarted("check", len(found), "runs"))
     looked = []
-    for name, path in found:
-        looked.append(look(name, path, expect or claims.get(name)))
-        problem = looked[-1].problem
-        listener(ItemDone(name, "failed" if problem else "done", problem or ""))
+    for each in _look_at_all([(n, path, expect or claims.get(n)) for n, path in found], jobs):
+        looked.append(each)
+        listener(ItemDone(each.name, "failed" if each.problem else "done", each.problem or ""))
     listener(WorkFinished("check"))
     looked = [_without_statistics(each, looked) for each in looked]
     broken = [each for each in looked if each.problem]
@@ -115,6 +120,21 @@ def _runs(folder: Path) -> list[tuple[str, Path]]:
 def _claims(folder: Path) -> dict[str, Sequence[int]]:
     records = Manifest(folder / output.MANIFEST_FILE).records() if folder.is_dir() else {}
     return {name: record["shape"] for name, record in records.items() if record.get("shape")}
+
+
+def _look_at_all(
+    runs: Sequence[tuple[str, Path, Sequence[int] | None]], jobs: int
+) -> Iterator[Looked]:
+    if jobs <= 1:
+        yield from itertools.starmap(look, runs)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(look, *zip(*runs, strict=True))
+        except BrokenProcessPool as error:
+            raise NeuroError(
+                "a process that reads was killed (out of memory?)", hint="use fewer --jobs"
+            ) from error
 
 
 def look(name: str, path: Path, expect: Sequence[int] | None = None) -> Looked:

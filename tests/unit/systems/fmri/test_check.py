@@ -198,6 +198,13 @@ def test_short_memory_is_no_reason_to_delete(mixed: Path, monkeypatch: pytest.Mo
     assert (len(result.problems), result.moved) == (7, [])
 
 
+def test_several_processes_find_the_same(mixed: Path) -> None:
+    cut(mixed / "gz.h5")
+    alone, team = check_runs(mixed), check_runs(mixed, jobs=2)
+    assert alone == team
+    assert [name for name, _ in team.problems] == ["gz"]
+
+
 def test_nothing_to_check(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no stored run"):
         check_runs(tmp_path)
