@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.data.buffers import Buffers
 from neurocli.core.data.hdf5 import check_chunks, h5_dataset, h5_read, open_h5
+from neurocli.core.data.plain_rows import PlainRows, is_plain
 from neurocli.core.data.statistics import GlobalStats
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.systems.fmri.patch_grid import word_sums
@@ -32,6 +34,7 @@ from neurocli.systems.fmri.store_write import DENSE_DATA, FRAME_SUMS, PACKED_DAT
 
 _of_parents: list[Any] = []
 _PART_BYTES = 3 << 20
+_KEPT_BYTES = 4 * _PART_BYTES
 _AGAIN = "make the file again with `neuro preprocess` or `neuro convert-hdf5`"
 
 
@@ -54,6 +57,8 @@ class Hdf5Store(RunStore):
         self._open_files: ExitStack | None = None
         self._handle: Any = None
         self._dataset: Any = None
+        self._plain: PlainRows | None = None
+        self._buffers = Buffers(_KEPT_BYTES)
         self._owner = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,7 +96,9 @@ class Hdf5Store(RunStore):
         # place in the file. It is left to it, neither used nor closed.
         if self._open_files is not None and self._owner != os.getpid():
             _of_parents.append((self._open_files.pop_all(), self._handle, self._dataset))
-        self._open_files = self._handle = self._dataset = None
+        if self._plain is not None:
+            self._plain.close()
+        self._open_files = self._handle = self._dataset = self._plain = None
 
     def _shape(self) -> Shape4:
         x, y, z, t = (int(length) for length in self.data.shape)
@@ -156,7 +163,7 @@ class Hdf5Store(RunStore):
 
     def _frames(self, frames: slice) -> npt.NDArray[Any]:
         """Read frames of a dataset whose first axis is time, and compare their checksums."""
-        rows = h5_read(self.data, frames)
+        rows = self._rows(range(self.n_frames)[frames])
         if self._sums is not None:
             differing = np.flatnonzero(word_sums(rows) != self._sums[frames])
             if differing.size:
@@ -164,6 +171,16 @@ class Hdf5Store(RunStore):
                 check_finite(self._values(rows), self.path, wanted)
                 problem = f"is damaged: the checksum of frame {wanted[int(differing[0])]} differs"
                 raise InputError(self.path, problem, _AGAIN)
+        return rows
+
+    def _rows(self, frames: range) -> npt.NDArray[Any]:
+        data = self.data
+        if frames.step != 1 or not is_plain(data):
+            return h5_read(data, slice(frames.start, frames.stop, frames.step))
+        if self._plain is None:
+            self._plain = PlainRows(data)
+        rows = self._buffers.take((len(frames), *data.shape[1:]), data.dtype)
+        self._plain.read_into(rows, frames.start)
         return rows
 
     def _values(self, stored: npt.NDArray[Any]) -> Float32:
