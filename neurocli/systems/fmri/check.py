@@ -28,7 +28,7 @@ from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted, 
 from neurocli.core.paths import folder_lock
 from neurocli.systems.fmri.store import find_stores, open_store, scan_runs
 from neurocli.systems.fmri.store_base import RunStore
-from neurocli.systems.fmri.store_hdf5 import ForeignStore
+from neurocli.systems.fmri.store_foreign import ForeignStore
 
 QUARANTINE_FILE = "quarantine.jsonl"
 _STATISTICS = ("valid_voxels", "global_mean", "global_std", "global_max")

@@ -17,7 +17,7 @@ from neurocli.core.paths import clear_leftovers, folder_lock
 from neurocli.systems.fmri.convert import form_of, write_run
 from neurocli.systems.fmri.store import open_store, scan_runs
 from neurocli.systems.fmri.store_base import RunStore
-from neurocli.systems.fmri.store_hdf5 import ForeignStore
+from neurocli.systems.fmri.store_foreign import ForeignStore
 from neurocli.systems.fmri.store_write import StoreForm
 
 _FLOAT16_SHARE = 2.0**-11

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from neurocli.core.data.hdf5 import h5_attributes, open_h5
 from neurocli.core.errors import InputError
+from neurocli.systems.fmri.store_foreign import ForeignStore
 from neurocli.systems.fmri.store_hdf5 import (
     DenseStore,
-    ForeignStore,
     Hdf5Store,
     PackedStore,
     check_own,

@@ -24,8 +24,9 @@ from neurocli.systems.fmri.store import (
     write_store,
 )
 from neurocli.systems.fmri.store_base import VoxelMoments, survey_volumes
+from neurocli.systems.fmri.store_foreign import ForeignStore
 from neurocli.systems.fmri.store_frames import FrameStore
-from neurocli.systems.fmri.store_hdf5 import DenseStore, ForeignStore, PackedStore
+from neurocli.systems.fmri.store_hdf5 import DenseStore, PackedStore
 
 SHAPE = (7, 6, 5)
 N = 9
