@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from neurocli.core.config.load import load_config
     from neurocli.core.config.presets import list_presets
     from neurocli.core.cost.command import count_flops, profile
-    from neurocli.core.data.preprocess import convert_hdf5, preprocess
+    from neurocli.core.data.preprocess import (
+        check_hdf5,
+        convert_hdf5,
+        preprocess,
+        repack_hdf5,
+        verify_hdf5,
+    )
     from neurocli.core.engine.evaluate import evaluate
     from neurocli.core.engine.export import export_weights
     from neurocli.core.engine.outcome import RunResult
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "RunResult": "neurocli.core.engine.outcome",
     "align_genes": "neurocli.core.later",
+    "check_hdf5": "neurocli.core.data.preprocess",
     "convert_hdf5": "neurocli.core.data.preprocess",
     "count_flops": "neurocli.core.cost.command",
     "evaluate": "neurocli.core.engine.evaluate",
@@ -41,13 +48,16 @@ _HOMES = {
     "make_split": "neurocli.core.cohort.command",
     "preprocess": "neurocli.core.data.preprocess",
     "profile": "neurocli.core.cost.command",
+    "repack_hdf5": "neurocli.core.data.preprocess",
     "train": "neurocli.core.engine.train",
+    "verify_hdf5": "neurocli.core.data.preprocess",
 }
 
 __all__ = [
     "RunResult",
     "__version__",
     "align_genes",
+    "check_hdf5",
     "convert_hdf5",
     "count_flops",
     "evaluate",
@@ -60,7 +70,9 @@ __all__ = [
     "make_split",
     "preprocess",
     "profile",
+    "repack_hdf5",
     "train",
+    "verify_hdf5",
 ]
 
 

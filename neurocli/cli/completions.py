@@ -22,7 +22,7 @@ from neurocli.core.names import lookup
 
 _FILES = frozenset({"CKPT", "DIR", "FILE", "PATH", "RUN", "SRC", "TABLE_OR_DATA"})
 _FREE = frozenset(
-    {"A,B", "COLUMN", "D,H,W", "H,W,D,T", "K", "LIST", "METHOD", "N", "NAME", "PATTERN"}
+    {"A,B", "COLUMN", "D,H,W", "H,W,D", "H,W,D,T", "K", "LIST", "METHOD", "N", "NAME", "PATTERN"}
     | {"OPTION=VALUE", "SECONDS", "SHARE", "X"}
 )
 _LISTS = {"MODEL": "models", "PRESET": "presets", "DATASET": "datasets", "ROOM": "rooms",

@@ -110,7 +110,12 @@ def guess_flags(args: Sequence[str]) -> Flags:
 def _fail(error: NeuroError) -> int:
     if sink().flags.debug:
         traceback.print_exc(file=sys.stderr)
-    return sink().fail(error)
+    code = sink().fail(error)
+    if any(name.startswith(("OMPI_", "PMI_")) for name in os.environ):
+        from neurocli.core.data.ranks import stop_team
+
+        stop_team(code)
+    return code
 
 
 @contextmanager

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Mode = Literal["text", "json", "quiet"]
 
 _PIPE_COLUMNS = 1000  # a table in a pipe is never folded
+_RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _COLORS = {"error": "31", "warning": "33", "hint": "36", "note": "2"}
 
 
@@ -100,8 +101,9 @@ class Output:
 
     def __init__(self, flags: Flags = Flags()) -> None:
         self.flags = flags
-        # Under torchrun every rank runs the same command line; one of them answers.
-        self.is_answering = os.environ.get("RANK", "0") == "0"
+        # Under torchrun or mpiexec every rank runs the same command line; one of them answers.
+        self.rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
+        self.is_answering = self.rank == "0"
         self._told: set[str] = set()
 
     def show(
@@ -139,7 +141,7 @@ class Output:
 
     def hint(self, message: str) -> None:
         """Say what may be done next; text mode only."""
-        if self.flags.mode == "text":
+        if self.flags.mode == "text" and self.is_answering:
             self._tell("hint", message)
 
     def left_out(self, items: Iterable[Sequence[str]]) -> int:
@@ -194,7 +196,7 @@ class Output:
         if label is not None:
             colored = wants_color(sys.stderr, self.flags.color)
             text = f"{_paint(label, _COLORS[label]) if colored else label}: {text}"
-        rank = "" if self.is_answering else f"[rank {os.environ['RANK']}] "
+        rank = "" if self.is_answering else f"[rank {self.rank}] "
         sys.stderr.write(f"{rank}{text}\n")
         sys.stderr.flush()
 

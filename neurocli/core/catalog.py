@@ -90,6 +90,8 @@ class RoomCard:
         task_config: `"module:Class"` of its task block.
         open_data: `"module:function"`, called as `open_data(config, listener)`; returns `RunData`.
         convert: `"module:function"` behind `convert-hdf5`, or None.
+        check: `"module:function"` that looks into stored files, or None; its module also offers
+            `repack_runs` and `tasks_of`.
         figures: `"module:function"` that draws what only this room has, or None.
         cost: `"module:function"` that gives the closed-form cost of a clip, or None; its module
             also offers `default_info` and `count_parameters`, all without torch.
@@ -110,6 +112,7 @@ class RoomCard:
     task_config: str
     open_data: str
     convert: str | None = None
+    check: str | None = None
     figures: str | None = None
     cost: str | None = None
     recognise: str | None = None

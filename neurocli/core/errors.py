@@ -77,6 +77,10 @@ class InputError(NeuroError):
         super().__init__(problem, where=fspath(path), hint=fix, code=ExitCode.FAILED)
 
 
+class OutputError(NeuroError):
+    """Report a disk that is full, read-only or failing: no further item can be written either."""
+
+
 class UsageError(NeuroError):
     """Refuse an option, a name or a combination of options (exit code 2)."""
 

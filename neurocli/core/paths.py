@@ -7,6 +7,7 @@ synced, renamed, and its folder is synced. Nothing is ever written through `$TMP
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,9 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from neurocli.core.errors import NeuroError, UsageError
+from neurocli.core.errors import NeuroError, OutputError, UsageError
 
 LOCK_NAME = ".lock"
+DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _TEMPORARY = ".part-"
 _LOCK_TRIES = 3
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -59,7 +61,8 @@ def durable_path(target: Path) -> Iterator[Path]:
 
 
 def _write_error(target: Path, error: OSError) -> NeuroError:
-    return NeuroError(
+    kind = OutputError if error.errno in DISK_FAILURES else NeuroError
+    return kind(
         f"cannot write: {error.strerror or error}",
         where=str(target),
         hint="free space or choose another folder with --out; files already there are intact",

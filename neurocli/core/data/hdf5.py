@@ -30,7 +30,7 @@ from neurocli.core.data.storage import (
     filter_codes,
     is_number,
 )
-from neurocli.core.errors import InputError
+from neurocli.core.errors import InputError, MissingDependencyError
 from neurocli.core.paths import durable_path
 
 # Must stand before the library starts: it stops the search for filter libraries on disk.
@@ -107,18 +107,32 @@ def h5_dataset(file: Any, name: str, *, n_dims: int | None = None) -> Any:
 
     Raises:
         InputError: It is absent or not so; names the file, the dataset and the reason.
+        MissingDependencyError: It is stored with zstd and the library is absent.
     """
     where = f"{file.filename}:{name}"
     try:
-        found = _follow(file, name, where)
-        check_dataset(found, where, n_dims)
+        is_sliced = _check(file, name, where, n_dims)
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        if is_sliced:
+            # A cache of chunks that are read once only costs a copy of each.
+            access.set_chunk_cache(0, 0, 1.0)
+        return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
     except _FAILURES as error:
         raise _damaged(file.filename, f"dataset {name}", error) from error
+
+
+def _check(file: Any, name: str, where: str, n_dims: int | None) -> bool:
+    """Check a dataset and tell whether each of its chunks is one whole slice, such as a frame."""
+    found = _follow(file, name, where)
+    check_dataset(found, where, n_dims)
     if ZSTD_FILTER in filter_codes(found) and not has_zstd():
-        raise InputError(
-            where, "is stored with zstd, which cannot be read here", "pip install hdf5plugin"
+        raise MissingDependencyError(
+            "is stored with zstd, which cannot be read here",
+            where=where,
+            hint="pip install hdf5plugin",
         )
-    return found
+    sides = zip(found.shape, found.chunks or (), strict=False)
+    return [side for length, side in sides if side != length] == [1]
 
 
 def _follow(file: Any, name: str, where: str) -> Any:

@@ -18,6 +18,7 @@ from neurocli.core.config.nodes import Leaf
 from neurocli.core.data.documents import read_json
 from neurocli.core.data.items import PrepareResult
 from neurocli.core.data.runner import prepare
+from neurocli.core.data.verify import CheckResult, verify_folder
 from neurocli.core.errors import ConfigError, NeuroError, UsageError
 from neurocli.core.events import Listener, ignore
 
@@ -96,6 +97,78 @@ def convert_hdf5(source: str | Path, *, out: str | Path, **options: Any) -> Prep
         )
     result: PrepareResult = resolve(room.convert)(folder, Path(out), **options)
     return result
+
+
+def verify_hdf5(
+    folder: str | Path,
+    source: str | Path | None = None,
+    *,
+    jobs: int = 1,
+    listener: Listener = ignore,
+) -> CheckResult:
+    """Hash the files of a folder again and compare them with its manifest.
+
+    Args:
+        folder: Written by `convert_hdf5` or `preprocess`.
+        source: What it was converted from; then sources that changed since are told too.
+        jobs: Threads that hash.
+        listener: Hears progress.
+
+    Returns:
+        Every changed, missing, stale, failed and unlisted item with its reason.
+
+    Raises:
+        UsageError: The source belongs to a room without a converter.
+        InputError: There is no manifest, or the source holds nothing.
+    """
+    tasks = None
+    if source is not None:
+        tasks = _care(Path(source), "tasks_of")(Path(source), Path(folder))
+    return verify_folder(Path(folder), tasks=tasks, jobs=jobs, listener=listener)
+
+
+def check_hdf5(source: str | Path, **options: Any) -> CheckResult:
+    """Read stored runs whole and report the broken ones.
+
+    Args:
+        source: Files of this program, older HDF5, frame folders, or a mix.
+        **options: `expect` (a shape, 0 for any size), `quarantine` (a folder that broken runs are
+            moved to), `delete`, `jobs` and `listener`.
+
+    Returns:
+        The broken runs with their reasons, and what was moved or deleted.
+
+    Raises:
+        UsageError: Options contradict each other, or the source is of a room that cannot do this.
+        InputError: The source holds no stored run.
+    """
+    result: CheckResult = _care(Path(source), "check_runs")(Path(source), **options)
+    return result
+
+
+def repack_hdf5(source: str | Path, **options: Any) -> CheckResult:
+    """Rewrite HDF5 of older converters where it lies.
+
+    Args:
+        source: Holds the files.
+        **options: `layout`, `compression`, `dtype`, `listener`, as the room's converter takes them.
+
+    Returns:
+        What was rewritten, and what could not be, with reasons.
+
+    Raises:
+        UsageError: An option is unknown, or the source is no folder of older files.
+        InputError: There is no HDF5 file.
+    """
+    result: CheckResult = _care(Path(source), "repack_runs")(Path(source), **options)
+    return result
+
+
+def _care(folder: Path, name: str) -> Any:
+    room = _room_of(folder)
+    if room.check is None:
+        raise UsageError(f"files of the {room.name} room cannot be checked", where=str(folder))
+    return resolve(f"{room.check.partition(':')[0]}:{name}")
 
 
 def _options(card: DatasetCard, values: Mapping[str, Any], origins: Mapping[str, str]) -> Block:

@@ -23,7 +23,7 @@ from neurocli.core.data import output
 from neurocli.core.data.items import Found, Item, OutputSpec, PrepareResult
 from neurocli.core.data.ledger import Ledger, is_finished
 from neurocli.core.data.manifest import Manifest
-from neurocli.core.data.workers import run_tasks
+from neurocli.core.data.ranks import follow, is_follower, perform_all
 from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener
 from neurocli.core.paths import clear_leftovers, folder_lock
@@ -184,6 +184,8 @@ def run_items(
             or is in use.
         NeuroError: Nothing could be processed; the manifest says why for each input.
     """
+    if is_follower():
+        return follow(out)
     started = time.monotonic()
     if jobs < 1:
         raise UsageError(f"{jobs} jobs cannot work", where="--jobs", hint="give 1 or more")
@@ -195,7 +197,7 @@ def run_items(
         ledger = Ledger(found, out, spec, options, listener)
         try:
             ledger.open(force=force)
-            for outcome in run_tasks(ledger.tasks(process), jobs):
+            for outcome in perform_all(ledger.tasks(process), jobs):
                 ledger.take(outcome)
         finally:
             output.clear_parts(out)

@@ -27,8 +27,8 @@ from neurocli.core.catalog import resolve
 from neurocli.core.data.items import Item
 from neurocli.core.data.manifest import fingerprint
 from neurocli.core.data.output import part_path, plain_values
-from neurocli.core.errors import NeuroError
-from neurocli.core.paths import file_sha256
+from neurocli.core.errors import NeuroError, OutputError
+from neurocli.core.paths import DISK_FAILURES, file_sha256
 
 _KILLED = "worker was killed (out of memory?); use fewer --jobs or free memory"
 
@@ -189,20 +189,23 @@ def _leave_at_end(link: Connection) -> None:
 
 
 def perform(task: Task) -> Outcome:
-    """Do one item; an expected failure becomes a failed record, never an exception.
+    """Do one item; what is the item's own failure becomes a failed record, never an exception.
 
     Args:
         task: What to do.
 
     Returns:
         The record; for a done item also the private folder that holds its files.
+
+    Raises:
+        OutputError: The disk is full, read-only or failing.
     """
     item = task.item
     started = time.perf_counter()
     part = part_path(task.out, item.subject)
     is_done = False
     try:
-        digest = fingerprint(item.sources, _identity(task), task.version)
+        digest = task_fingerprint(task)
         if digest == task.known:
             return Outcome({"subject": item.subject, "status": "skipped"})
         shutil.rmtree(part, ignore_errors=True)
@@ -210,7 +213,11 @@ def perform(task: Task) -> Outcome:
         fields = dict(resolve(task.process)(item, part, task.options))
         fields["sha256"] = file_sha256(part / fields["files"][0])
         is_done = True
+    except OutputError:
+        raise
     except (NeuroError, OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FAILURES:
+            raise _disk_failure(task, error) from error
         return Outcome(failed_record(item, reason_text(error), time.perf_counter() - started))
     finally:
         if not is_done:
@@ -223,6 +230,23 @@ def perform(task: Task) -> Outcome:
         "seconds": round(time.perf_counter() - started, 3),
     }
     return Outcome(record, part)
+
+
+def _disk_failure(task: Task, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write: {error.strerror or error}",
+        where=str(task.out),
+        hint="free space or choose another --out; the same command line goes on where it stopped",
+    )
+
+
+def task_fingerprint(task: Task) -> str:
+    """Return a digest of a task's sources, options and format.
+
+    Raises:
+        InputError: A source cannot be read.
+    """
+    return fingerprint(task.item.sources, _identity(task), task.version)
 
 
 def _identity(task: Task) -> dict[str, Any]:

@@ -80,6 +80,7 @@ ROOM = RoomCard(
     task_config=f"{_ROOM}.config:FmriTaskBlock",
     open_data=f"{_ROOM}.data:open_data",
     convert=f"{_ROOM}.convert:convert_hdf5",
+    check=f"{_ROOM}.upkeep:check_runs",
     figures=f"{_ROOM}.report:figures",
     cost=f"{_ROOM}.cost:clip_cost",
     recognise=f"{_ROOM}.official:recognise",

@@ -4,7 +4,11 @@ A clip is read packed (in-mask voxels only), scaled, and scattered into a grid t
 the far side of each axis to what the model needs. Voxels outside the mask hold the background
 value of the scaling. The mask travels with the clip, so that no model has to guess it from values.
 
-Shape letters: T frames, V voxels in the mask, H W D the padded grid, B clips.
+A patch store that was cut as the model cuts gives ready patches instead, (K, F) and one patch of
+background behind them, with a mask (N,) of the tokens that they are: no grid is ever built.
+
+Shape letters: T frames, V voxels in the mask, H W D the padded grid, B clips, N tokens of the
+grid, K kept ones, F voxels of one.
 """
 
 from __future__ import annotations
@@ -14,14 +18,16 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from neurocli.core.data.buffers import Buffers
 from neurocli.core.data.scaling import background_value, scale
 from neurocli.core.data.windows import window_frames
 from neurocli.systems.fmri.store import RunStore, open_store
+from neurocli.systems.fmri.store_patch import PatchStore
 
 _OPEN_FILES = 32  # well under the usual limit of 1024 open files, also with several readers
 
@@ -45,6 +51,7 @@ class ClipPlan:
         stride_within: Frames from one to the next.
         scaling: Applied while reading; none leaves the values as stored.
         stored_scaling: Already applied in the files.
+        patch: pH, pW, pD, pT of a model that takes the files' own patches; None for whole clips.
     """
 
     grid: tuple[int, int, int]
@@ -52,6 +59,7 @@ class ClipPlan:
     stride_within: int
     scaling: str
     stored_scaling: str
+    patch: tuple[int, int, int, int] | None = None
 
 
 def window_name(subject: str, start: int) -> str:
@@ -79,6 +87,7 @@ class ClipReader:
     def __init__(self, runs: Sequence[Run], plan: ClipPlan) -> None:
         self.runs = tuple(runs)
         self.plan = plan
+        self.buffers = Buffers()
         self._open: OrderedDict[int, RunStore] = OrderedDict()
 
     def read(self, run: int, start: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,17 +98,22 @@ class ClipReader:
             start: First frame.
 
         Returns:
-            The clip (1, H, W, D, T) float32 and its brain mask (H, W, D) bool.
+            The clip (1, H, W, D, T) float32 and its brain mask (H, W, D) bool; or, where the plan
+            has a patch, its patches and one of background (K + 1, F) as stored, float16 or
+            float32, and the mask of their tokens (N,) bool.
 
         Raises:
             InputError: The file is damaged or holds non-finite values there.
         """
         store = self._store(run)
         plan = self.plan
+        if plan.patch is not None:
+            return _patches(cast(PatchStore, store), plan, start, self.buffers)
         as_stored = plan.scaling == "none"
         values_TV = store.read_packed(window_frames(start, plan.length, plan.stride_within))
         scaled_TV = values_TV if as_stored else self._scaled(store, values_TV)
-        clip = np.full((*plan.grid, plan.length), self.outside(run), dtype=np.float32)
+        clip = self.buffers.take((*plan.grid, plan.length), np.float32)
+        clip.fill(self.outside(run))
         brain = self.brain(run)
         clip[brain] = scaled_TV.T
         return clip[None], brain
@@ -190,6 +204,46 @@ class ClipReader:
         return store
 
 
+def _patches(
+    store: PatchStore, plan: ClipPlan, start: int, buffers: Buffers
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kept patches of a window (K + 1, F), the last one background, and (N,) bool."""
+    height, width, depth, frames = cast(tuple[int, int, int, int], plan.patch)
+    wanted = range(store.n_frames)[window_frames(start, plan.length, plan.stride_within)]
+    n_times, n_places, n_voxels = plan.length // frames, store.cut.n_patches, store.cut.n_voxels
+    out = buffers.take((n_places * n_times + 1, n_voxels * frames), store.dtype)
+    # Files are frame by frame, tokens place by place, and time runs fastest inside a token too. A
+    # few frames at a time stay in the processor's cache on their way.
+    placed = out[:-1].reshape(n_places, n_times, n_voxels, frames)
+    step = max(1, store.at_once // frames)
+    for first in range(0, n_times, step):
+        part = wanted[first * frames : (first + step) * frames]
+        stored = store.read_patches(slice(part.start, part.stop, part.step))
+        by_time = stored.reshape(-1, frames, n_places, n_voxels)
+        for offset in range(frames):
+            # Several times as fast as all offsets in one strided copy.
+            target = placed[:, first : first + step, :, offset]
+            np.copyto(target, by_time[:, offset].transpose(1, 0, 2))
+    out[-1] = store.background
+    grid = tuple(
+        length // side for length, side in zip(plan.grid, (height, width, depth), strict=True)
+    )
+    return out, store.cut.tokens(grid, n_times)
+
+
+def _together(arrays: Sequence[np.ndarray], buffers: Buffers) -> torch.Tensor:
+    """Return clips as a batch; ready patches (K + 1, F) that are fewer get more background."""
+    if len(arrays) == 1:
+        return torch.from_numpy(arrays[0])[None]
+    longest = max(map(len, arrays))
+    shape = (len(arrays), longest, *arrays[0].shape[1:])
+    batch = buffers.take(shape, np.result_type(*arrays))
+    for row, own in zip(batch, arrays, strict=True):
+        row[: len(own)] = own
+        row[len(own) :] = own[-1]
+    return torch.from_numpy(batch)
+
+
 class ClipSet:
     """Hold the clips of one part.
 
@@ -264,15 +318,19 @@ class ClipSet:
         return sample
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return a batch: `clip` (B, 1, H, W, D, T) float32, `brain` (B, H, W, D) bool, names."""
+        """Return a batch: `clip` (B, 1, H, W, D, T) float32, `brain` (B, H, W, D) bool, names.
+
+        Ready patches come as `clip` (B, K + 1, F) with `brain` (B, N).
+        """
         batch: dict[str, Any] = {
-            "clip": torch.from_numpy(np.stack([sample["clip"] for sample in samples])),
+            "clip": _together([sample["clip"] for sample in samples], self.reader.buffers),
             "brain": torch.from_numpy(np.stack([sample["brain"] for sample in samples])),
         }
         for key in ("subject", "participant", "unit", "start", "draw"):
             batch[key] = [sample[key] for sample in samples]
         if self.pairs:
-            batch["pair"] = torch.from_numpy(np.stack([sample["pair"] for sample in samples]))
+            pairs = [sample["pair"] for sample in samples]
+            batch["pair"] = _together(pairs, self.reader.buffers)
         if self.targets is not None:
             batch["target"] = torch.tensor([sample["target"] for sample in samples])
         return batch

@@ -148,7 +148,7 @@ class ContrastiveTask(FmriTask):
     def _project(
         self, model: nn.Module, clips: Sequence[Tensor], brain: Tensor
     ) -> tuple[Tensor, ...]:
-        projected = model(torch.cat(list(clips)), brain.repeat(len(clips), 1, 1, 1))["projected"]
+        projected = model(torch.cat(list(clips)), torch.cat([brain] * len(clips)))["projected"]
         return cast(Tensor, projected).float().chunk(len(clips))
 
 

@@ -166,7 +166,27 @@ def _plan(
     wanted = data.img_size if like is None else cast(Triple, tuple(like["img_size"][:3]))
     patch = cast(FMambaConfig, config.model).patch_size[:3]
     grid = _grid(patch, wanted, found.shapes, trained=like is not None)
+    if (reason := _whole_clips(config, data, found, scaling in ("none", stored))) is None:
+        ready = cast(FMambaConfig, config.model).patch_size
+        return ClipPlan(grid, data.sequence_length, data.stride_within, "none", stored, ready)
+    if found.patches != {None}:
+        found.notes.append(f"the stored patches are put together to whole clips first: {reason}")
     return ClipPlan(grid, data.sequence_length, data.stride_within, scaling, stored)
+
+
+def _whole_clips(
+    config: RunConfig, data: FmriDataBlock, found: Found, is_scaled: bool
+) -> str | None:
+    """Return why the model is given whole clips, or None where it takes the files' own patches."""
+    wanted = cast(FMambaConfig, config.model).patch_size
+    if found.patches != {wanted[:3]}:
+        sizes = sorted("x".join(map(str, size)) if size else "none" for size in found.patches)
+        return f"they are {' and '.join(sizes)}, model.patch_size is {list(wanted)}"
+    if not is_scaled:
+        return "their values are scaled when they are read; store them with --scaling"
+    if data.augment != "none":
+        return "data.augment moves voxels"
+    return None
 
 
 def _grid(

@@ -33,6 +33,7 @@ from neurocli.core.data.geometry import same_grid
 from neurocli.core.data.nifti import write_image
 from neurocli.core.engine.judgement import table_text
 from neurocli.core.engine.task import Batch, Rows
+from neurocli.core.errors import UsageError
 from neurocli.core.names import lookup
 from neurocli.core.paths import durable_write, safe_name
 from neurocli.systems.fmri.attribution import MAX_STEPS, TOLERANCE, integrated_gradients, occlusion
@@ -72,7 +73,7 @@ class ClipExplainer:
         train: Clips that baselines are drawn from; None when there are none.
 
     Raises:
-        UsageError: The method is unknown.
+        UsageError: The method is unknown, or the clips are patches.
     """
 
     def __init__(
@@ -86,6 +87,12 @@ class ClipExplainer:
         lookup("explanation", method, METHODS)
         self._method, self._outputs, self._settings = method, outputs, settings
         self._reader = parts[0].reader
+        if self._reader.plan.patch is not None:
+            raise UsageError(
+                "this dataset holds patches, and a map is made of voxels",
+                where="--explain",
+                hint="name the packed or dense files that it was made from: --data DIR",
+            )
         self._run_of = {run.subject: index for index, run in enumerate(self._reader.runs)}
         self._train = train if settings.explain_baselines else None
         self._regions: Regions | None = None

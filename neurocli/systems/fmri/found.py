@@ -41,6 +41,7 @@ class Found:
         usable: Runs with at least one window, sorted by id.
         scalings: Scalings that the files carry.
         spacings_mm: Voxel sizes.
+        patches: Sizes of the patches that files hold; None for files of voxels.
         left_out: (name, reason) of each run that is not used.
         digest: One line per thing that was read, to notice other data later.
         notes: Sentences the user should read.
@@ -49,6 +50,7 @@ class Found:
     usable: list[FoundRun] = field(default_factory=list)
     scalings: set[str] = field(default_factory=set)
     spacings_mm: set[tuple[float, ...]] = field(default_factory=set)
+    patches: set[Triple | None] = field(default_factory=set)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     digest: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -104,6 +106,7 @@ def scan_dataset(folder: Path, data: FmriDataBlock) -> Found:
             grid = cast(Triple, tuple(store.shape[:3]))
             found.usable.append(FoundRun(run, grid, store.n_frames, store.tr_s, starts))
             found.scalings.add(store.scaling)
+            found.patches.add(store.patch_size)
             spacing = voxel_size_mm(store.affine)
             found.spacings_mm.add(tuple(round(size, 2) for size in spacing))
             found.digest.append(f"{subject} {store.shape} {path.stat().st_size}")

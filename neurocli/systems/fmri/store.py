@@ -1,7 +1,7 @@
 """The doors to stored runs: open one by its content, find all below a folder, write one.
 
-Readable are packed and dense HDF5 of this program, `fmri_data` HDF5 of older converters, and
-folders of `frame_{i}.pt`. All give the same clips.
+Readable are packed, dense and patch HDF5 of this program, `fmri_data` HDF5 of older converters,
+and folders of `frame_{i}.pt`. All give the same clips.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from neurocli.core.data.output import MANIFEST_FILE
 from neurocli.core.errors import InputError
 from neurocli.systems.fmri.store_base import RunInfo, RunStore
 from neurocli.systems.fmri.store_frames import FrameStore
-from neurocli.systems.fmri.store_hdf5 import open_hdf5
+from neurocli.systems.fmri.store_open import open_hdf5
 from neurocli.systems.fmri.store_write import StoreForm, write_store
 
 __all__ = [

@@ -1,7 +1,8 @@
-"""Runs in HDF5: our packed and dense files, and `fmri_data` files of older converters."""
+"""Runs in HDF5 of this program: what its files share, packed files and dense files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
@@ -11,21 +12,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neurocli.core.data.hdf5 import check_chunks, h5_attributes, h5_dataset, h5_read, open_h5
+from neurocli.core.data.buffers import Buffers
+from neurocli.core.data.hdf5 import h5_dataset, h5_read, open_h5
+from neurocli.core.data.plain_rows import PlainRows, is_plain
 from neurocli.core.data.statistics import GlobalStats
 from neurocli.core.errors import InputError, NeuroError
+from neurocli.systems.fmri.patch_grid import word_sums
 from neurocli.systems.fmri.store_base import (
     Float32,
     Mask,
     RunInfo,
     RunStore,
     Shape4,
-    Survey,
-    block_frames,
-    survey_volumes,
+    check_finite,
 )
-from neurocli.systems.fmri.store_write import DENSE_DATA, PACKED_DATA, RUN_SCHEMA, decode
+from neurocli.systems.fmri.store_numbers import decode, decode_residual
+from neurocli.systems.fmri.store_write import DENSE_DATA, FRAME_SUMS, PACKED_DATA, RUN_SCHEMA
 
+_of_parents: list[Any] = []
+_PART_BYTES = 3 << 20
+_KEPT_BYTES = 4 * _PART_BYTES
 _AGAIN = "make the file again with `neuro preprocess` or `neuro convert-hdf5`"
 
 
@@ -47,6 +53,10 @@ class Hdf5Store(RunStore):
         self._person = person
         self._open_files: ExitStack | None = None
         self._handle: Any = None
+        self._dataset: Any = None
+        self._plain: PlainRows | None = None
+        self._buffers = Buffers(_KEPT_BYTES)
+        self._owner = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Open handles and cached arrays stay here; the copy opens its own.
@@ -54,24 +64,38 @@ class Hdf5Store(RunStore):
 
     @property
     def file(self) -> Any:
-        """Return the open `h5py.File`, opened on first use."""
+        """Return the open `h5py.File`, opened on first use in each process."""
+        if self._open_files is not None and self._owner != os.getpid():
+            self._forget()
         if self._open_files is None:
             with ExitStack() as stack:
                 self._handle = stack.enter_context(open_h5(self.path))
                 self._open_files = stack.pop_all()
+            self._owner = os.getpid()
         return self._handle
 
-    @cached_property
+    @property
     def data(self) -> Any:
         """Return the checked dataset of the values."""
-        return h5_dataset(self.file, self.data_name, n_dims=self.n_dims)
+        file = self.file
+        if self._dataset is None:
+            self._dataset = h5_dataset(file, self.data_name, n_dims=self.n_dims)
+        return self._dataset
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        self.__dict__.pop("data", None)
-        if self._open_files is not None:
+        if self._open_files is not None and self._owner == os.getpid():
             self._open_files.close()
-        self._open_files = None
+        self._forget()
+
+    def _forget(self) -> None:
+        # A handle that was opened before a fork is the parent's: two processes would move one
+        # place in the file. It is left to it, neither used nor closed.
+        if self._open_files is not None and self._owner != os.getpid():
+            _of_parents.append((self._open_files.pop_all(), self._handle, self._dataset))
+        if self._plain is not None:
+            self._plain.close()
+        self._open_files = self._handle = self._dataset = self._plain = None
 
     def _shape(self) -> Shape4:
         x, y, z, t = (int(length) for length in self.data.shape)
@@ -124,6 +148,38 @@ class Hdf5Store(RunStore):
         except NeuroError as error:
             raise InputError(self.path, error.message, _AGAIN) from error
 
+    @cached_property
+    def _sums(self) -> npt.NDArray[Any] | None:
+        """Checksums of all frames, which files of chunks do not need."""
+        if FRAME_SUMS not in self.file:
+            return None
+        sums = h5_read(h5_dataset(self.file, FRAME_SUMS, n_dims=1))
+        if sums.shape != (self.n_frames,) or sums.dtype != np.uint64:
+            raise InputError(self.path, f"{FRAME_SUMS} are {sums.shape} {sums.dtype}", _AGAIN)
+        return sums
+
+    def _frames(self, frames: slice) -> npt.NDArray[Any]:
+        """Read frames of a dataset whose first axis is time, and compare their checksums."""
+        rows = self._rows(range(self.n_frames)[frames])
+        if self._sums is not None:
+            differing = np.flatnonzero(word_sums(rows) != self._sums[frames])
+            if differing.size:
+                wanted = range(*frames.indices(self.n_frames))
+                check_finite(self._values(rows), self.path, wanted)
+                problem = f"is damaged: the checksum of frame {wanted[int(differing[0])]} differs"
+                raise InputError(self.path, problem, _AGAIN)
+        return rows
+
+    def _rows(self, frames: range) -> npt.NDArray[Any]:
+        data = self.data
+        if frames.step != 1 or not is_plain(data):
+            return h5_read(data, slice(frames.start, frames.stop, frames.step))
+        if self._plain is None:
+            self._plain = PlainRows(data)
+        rows = self._buffers.take((len(frames), *data.shape[1:]), data.dtype)
+        self._plain.read_into(rows, frames.start)
+        return rows
+
     def _values(self, stored: npt.NDArray[Any]) -> Float32:
         return decode(stored, self._number("scale_factor", 1.0), self._number("offset", 0.0))
 
@@ -134,7 +190,10 @@ class Hdf5Store(RunStore):
         dataset = h5_dataset(self.file, name, n_dims=n_dims)
         if dataset.shape != shape:
             raise InputError(self.path, f"{name} is {dataset.shape}, {shape} is needed", _AGAIN)
-        return np.asarray(h5_read(dataset), dtype=np.float32)
+        values = np.asarray(h5_read(dataset), dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise InputError(self.path, f"{name} holds NaN or Inf", _AGAIN)
+        return values
 
 
 def check_own(store: Hdf5Store) -> None:
@@ -159,6 +218,11 @@ def check_own(store: Hdf5Store) -> None:
         )
 
 
+def frames_at_once(data: Any) -> int:
+    """Return how many frames of a dataset, time first, are best read in one call."""
+    return max(1, int(_PART_BYTES // (data.dtype.itemsize * np.prod(data.shape[1:]))))
+
+
 class PackedStore(Hdf5Store):
     """Read `bold` (T, V): one contiguous read per window."""
 
@@ -168,6 +232,11 @@ class PackedStore(Hdf5Store):
     def _shape(self) -> Shape4:
         x, y, z = h5_dataset(self.file, "mask", n_dims=3).shape
         return int(x), int(y), int(z), int(self.data.shape[0])
+
+    @property
+    def is_proven_finite(self) -> bool:
+        """Tell whether checksums show it: the writer refuses other values."""
+        return self._sums is not None
 
     def _load_mask(self) -> Mask:
         mask = super()._load_mask()
@@ -180,7 +249,26 @@ class PackedStore(Hdf5Store):
         return mask
 
     def _read(self, frames: range) -> Float32:
-        return self._values(h5_read(self.data, slice(frames.start, frames.stop, frames.step)))
+        values = np.empty((len(frames), self.data.shape[1]), dtype=np.float32)
+        # A few frames at a time stay in the processor's cache from reading to widening.
+        step = frames_at_once(self.data)
+        for first in range(0, len(frames), step):
+            part = frames[first : first + step]
+            stored = self._frames(slice(part.start, part.stop, part.step))
+            values[first : first + step] = self._values(stored)
+        return values
+
+    @cached_property
+    def _residual(self) -> tuple[Float32, Float32] | None:
+        if "residual_step" not in self.file:
+            return None
+        shape = (int(self.data.shape[1]),)
+        return self._map("residual_mean", 1, shape), self._map("residual_step", 1, shape)
+
+    def _values(self, stored: npt.NDArray[Any]) -> Float32:
+        if self._residual is not None:
+            return decode_residual(stored, *self._residual)
+        return super()._values(stored)
 
     def _load_moments(self) -> tuple[Float32, Float32]:
         shape = (int(self.data.shape[1]),)
@@ -207,7 +295,7 @@ class DenseStore(Hdf5Store):
     def _read(self, frames: range) -> Float32:
         values = np.empty((len(frames), len(self._inside)), dtype=self.data.dtype)
         for row, volume in zip(values, self._volumes(frames), strict=True):
-            row[:] = volume.ravel()[self._inside]
+            np.take(volume.reshape(-1), self._inside, out=row, mode="clip")
         return self._values(values)
 
     def _load_mask(self) -> Mask:
@@ -222,73 +310,3 @@ class DenseStore(Hdf5Store):
         shape = tuple(self.data.shape[:3])
         mean, std = (self._map(name, 3, shape) for name in ("voxel_mean", "voxel_std"))
         return mean[self.mask], std[self.mask]
-
-
-class ForeignStore(DenseStore):
-    """Read `fmri_data` of an older converter: what it does not say is found by looking."""
-
-    # Where frames are interleaved, every block costs a pass over the file.
-    block_bytes = 256 << 20
-
-    @cached_property
-    def _survey(self) -> Survey:
-        check_chunks(self.data)
-        return survey_volumes(self._all_volumes, self.path)
-
-    def _all_volumes(self) -> Iterator[Float32]:
-        x, y, z, n_frames = self.data.shape
-        step = block_frames(x * y * z, self.block_bytes)
-        for start in range(0, n_frames, step):
-            for volume in self._volumes(range(start, min(n_frames, start + step))):
-                yield self._values(volume)
-
-    def _load_mask(self) -> Mask:
-        return self._survey.mask
-
-    @property
-    def background(self) -> float:
-        """Return the value outside the mask."""
-        return self._survey.background
-
-    def _scaling(self) -> str:
-        if "scaling" in self.attributes:
-            return str(self.attributes["scaling"])
-        # The converters copy statistics only beside raw intensities.
-        return "none" if "global_mean" in self.attributes else self._survey.scaling
-
-    def _load_stats(self) -> GlobalStats:
-        computed = RunStore._load_stats(self)
-        return GlobalStats.from_mapping({**computed.as_dict(), **self._stored_stats()})
-
-    def _stored_stats(self) -> dict[str, float]:
-        names = GlobalStats.__dataclass_fields__
-        return {name: self._number(name) for name in names if name in self.attributes}
-
-    def _load_moments(self) -> tuple[Float32, Float32]:
-        return RunStore._load_moments(self)
-
-
-def open_hdf5(path: Path, person: tuple[str, str]) -> Hdf5Store:
-    """Open a run in HDF5, ours or an older one.
-
-    Args:
-        path: The file.
-        person: Subject and participant where the file names none.
-
-    Raises:
-        InputError: The file is damaged, incomplete, or holds no run.
-    """
-    with open_h5(path) as file:
-        attributes = h5_attributes(file)
-        names = set(file.keys())
-    if str(attributes.get("schema", "")).startswith("neuro/"):
-        kind = PackedStore if PACKED_DATA in names else DenseStore
-        store: Hdf5Store = kind(path, attributes, person)
-        check_own(store)
-        return store
-    if DENSE_DATA not in names:
-        listed = ", ".join(sorted(map(str, names))[:6]) or "nothing"
-        raise InputError(
-            path, f"holds no run (found: {listed})", f"{DENSE_DATA} or {PACKED_DATA} is needed"
-        )
-    return ForeignStore(path, attributes, person)

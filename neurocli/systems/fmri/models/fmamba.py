@@ -34,6 +34,7 @@ from neurocli.systems.fmri.models.patches import (
     patchify,
     token_grid,
 )
+from neurocli.systems.fmri.models.ready import check_ready, own_patches, whole_raster
 
 TOKEN_MASKS = {
     "union": "keep what is brain in any sample of the batch",
@@ -154,9 +155,10 @@ class FMamba(nn.Module):
         """Encode a batch of clips.
 
         Args:
-            x: Scaled clips (B,C,H,W,D,T), finite.
+            x: Scaled clips (B,C,H,W,D,T), finite; or ready patches (B,K+1,F), see `ready`.
             brain: Voxel masks (B,H,W,D), bool: a token is brain where any of its voxels is. None
-                to compare voxels with the background value.
+                to compare voxels with the background value. With ready patches the mask (B,N) of
+                their tokens.
             masked: Tokens (B,N) of the full raster to hide behind the mask token, bool; None to
                 hide none. The kept tokens do not depend on it.
 
@@ -170,11 +172,9 @@ class FMamba(nn.Module):
             UsageError: Tokens are to be hidden, and the model has no mask token.
             NeuroError: No token is brain.
         """
-        check_clip(x, (self.in_chans, *self.img_size))
-        patches = patchify(x, self.patch_size)
+        patches, mask = self._patches(x, brain)
         if masked is not None:
-            check_token_mask("masked", masked, patches)
-        mask = self._tokens_to_keep(patches, brain)
+            check_token_mask("masked", masked, mask.expand(x.shape[0], -1))
         index = kept_index(mask)
         hidden = None if masked is None else _at(masked, index)
         if mask.ndim == 1:
@@ -183,8 +183,8 @@ class FMamba(nn.Module):
         else:
             # Boolean indexing packs the samples one after the other into a single sequence.
             sample, place = mask.nonzero(as_tuple=True)
-            packed = patches[sample, place].unsqueeze(0)
             own = None if masked is None else masked[sample, place].unsqueeze(0)
+            packed = (own_patches(patches, mask) if x.ndim == 3 else patches[sample, place])[None]
             features, last = self._encode(self.embedder(packed, place, own), sample.unsqueeze(0))
             kept, features, last = (
                 _unpacked(part[0], index >= 0) for part in (packed, features, last)
@@ -271,6 +271,21 @@ class FMamba(nn.Module):
             tokens = tokens + branch
         return self.norm(tokens), branch
 
+    def _patches(self, x: Tensor, brain: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return patches of the raster (B,N,F) and the mask of the tokens to keep.
+
+        Ready patches stay as they came where each sample keeps its own.
+        """
+        if x.ndim != 3:
+            check_clip(x, (self.in_chans, *self.img_size))
+            patches = patchify(x, self.patch_size)
+            return patches, self._tokens_to_keep(patches, brain)
+        projection = self.embedder.projection
+        tokens = check_ready(x, brain, math.prod(self.grid), projection.shape[0])
+        mask = self._joined(tokens)
+        x = x.to(projection.dtype)
+        return (x if mask.ndim == 2 else whole_raster(x, tokens)), mask
+
     def _tokens_to_keep(self, patches: Tensor, brain: Tensor | None) -> Tensor:
         if not self.drops_background:
             return torch.ones(patches.shape[1], dtype=torch.bool, device=patches.device)
@@ -278,6 +293,12 @@ class FMamba(nn.Module):
             mask = brain_tokens(brain, patches.shape[0], self.grid, self.patch_size)
         else:
             mask = foreground_tokens(patches, minimum_is_background=self.minimum_is_background)
+        return self._joined(mask)
+
+    def _joined(self, mask: Tensor) -> Tensor:
+        """Return which tokens a batch keeps, (N,) or (B,N), from those that are brain (B,N)."""
+        if not self.drops_background:
+            return torch.ones(mask.shape[1], dtype=torch.bool, device=mask.device)
         empty = ~mask.any(1)
         if bool(empty.all() if self.token_mask == "union" else empty.any()):
             raise NeuroError(

@@ -176,8 +176,8 @@ class FMambaWithHead(nn.Module):
         """Return the head's outputs for a batch of clips.
 
         Args:
-            x: Scaled clips (B,C,H,W,D,T).
-            brain: Voxel masks (B,H,W,D), bool, or None.
+            x: What the backbone takes: scaled clips (B,C,H,W,D,T) or ready patches.
+            brain: The masks that belong to them, or None.
 
         Returns:
             `logits` (B, n_outputs) and `features` (B,K,E).

@@ -189,18 +189,18 @@ def brain_tokens(
     return brain.unsqueeze(-1).expand(-1, -1, -1, -1, grid[3]).flatten(1)
 
 
-def check_token_mask(name: str, mask: Tensor, patches: Tensor) -> None:
+def check_token_mask(name: str, mask: Tensor, tokens: Tensor) -> None:
     """Check a mask over the full raster.
 
     Args:
         name: The argument's name, for the error.
         mask: To be (B,N), bool.
-        patches: Patches (B,N,F) it belongs to.
+        tokens: What has the same first two axes (B,N), patches or another mask.
 
     Raises:
         ShapeError: The shape or the dtype differs.
     """
-    sizes = {"B": patches.shape[0], "N": patches.shape[1]}
+    sizes = {"B": tokens.shape[0], "N": tokens.shape[1]}
     expect_shape(name, mask, sizes, "the clips and the token grid")
     if mask.dtype != torch.bool:
         raise ShapeError(f"{name} has dtype {mask.dtype}, expected bool", where=name)

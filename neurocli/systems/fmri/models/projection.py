@@ -41,8 +41,9 @@ class FMambaWithProjection(nn.Module):
         """Return the vectors of a batch of clips.
 
         Args:
-            x: Scaled clips (B,C,H,W,D,T); at least two while training.
-            brain: Voxel masks (B,H,W,D), bool, or None.
+            x: What the backbone takes: scaled clips (B,C,H,W,D,T) or ready patches; at least two
+                while training.
+            brain: The masks that belong to them, or None.
 
         Raises:
             NeuroError: The clip does not fit the backbone.

@@ -27,7 +27,7 @@ from neurocli.core.data.hdf5 import (
     open_h5,
     write_h5,
 )
-from neurocli.core.errors import InputError, NeuroError
+from neurocli.core.errors import InputError, MissingDependencyError, NeuroError
 
 VALUES = np.random.default_rng(0).normal(size=(6, 50)).astype(np.float32)
 
@@ -259,7 +259,7 @@ def test_zstd_says_when_it_is_absent(tmp_path, monkeypatch):
             space = h5py.h5s.create_simple((6, 50))
             dataset = h5py.h5d.create(file.id, b"bold", h5py.h5t.NATIVE_FLOAT, space, properties)
             h5py.Dataset(dataset)[:] = VALUES
-    with open_h5(path) as file, pytest.raises(InputError, match="zstd") as caught:
+    with open_h5(path) as file, pytest.raises(MissingDependencyError, match="zstd") as caught:
         h5_dataset(file, "bold")
     assert "hdf5plugin" in caught.value.hint
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,16 @@ from run_files import write_foreign
 
 from neurocli.core.data.frames import write_frames
 from neurocli.core.data.items import PrepareResult
-from neurocli.core.errors import InputError, NeuroError, NotBuiltYetError, UsageError
+from neurocli.core.errors import (
+    InputError,
+    MissingDependencyError,
+    NeuroError,
+    OutputError,
+    UsageError,
+)
 from neurocli.systems.fmri.convert import convert_hdf5, find_runs
 from neurocli.systems.fmri.store import find_stores, open_store
+from neurocli.systems.fmri.store_write import write_store
 
 
 @pytest.fixture
@@ -147,6 +156,31 @@ def test_overflow_fails_with_the_way_out(tmp_path: Path) -> None:
     assert convert_hdf5(src, tmp_path / "out2", dtype="int16").done == 1
 
 
+def test_a_full_disk_ends_the_run_and_the_rest_is_done_later(
+    src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert_hdf5(src, tmp_path / "whole")
+    written = []
+
+    def full(target: Path, *args: Any, **options: Any) -> None:
+        written.append(target.name)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_store(target, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neurocli.systems.fmri.convert.write_store", full)
+        with pytest.raises(OutputError, match="cannot write: No space left") as caught:
+            convert_hdf5(src, tmp_path / "out")
+    assert caught.value.code == 1
+    assert written == ["s00.h5", "s01.h5"]  # no third item is tried
+    assert sorted(path.name for path in (tmp_path / "out").glob("s*")) == ["s00.h5"]
+    again = convert_hdf5(src, tmp_path / "out")
+    assert (again.done, again.skipped) == (2, 1)
+    for path in (tmp_path / "whole").glob("*.h5"):
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
 def test_a_gap_in_frames_fails_only_that_run(tmp_path: Path) -> None:
     src, dense, _ = foreign(tmp_path)
     for name in ("a", "b"):
@@ -181,14 +215,17 @@ def test_words_are_checked_before_work(src: Path, tmp_path: Path) -> None:
         convert_hdf5(tmp_path / "no", out)
 
 
-@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
-def test_mpi_is_refused_instead_of_done_n_times(
-    src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize("family", ["OMPI_COMM_WORLD", "PMI"])
+def test_a_team_without_mpi4py_is_an_error(
+    src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
-    monkeypatch.setenv(name, "4")
-    with pytest.raises(NotBuiltYetError, match="4 MPI ranks would all do the same work"):
-        convert_hdf5(src, tmp_path / "out")
-    monkeypatch.setenv(name, "1")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv(f"{family}_SIZE", "4")
+    for rank in ("0", "3"):
+        monkeypatch.setenv(f"{family}_RANK", rank)
+        with pytest.raises(MissingDependencyError, match="4 processes under mpiexec need"):
+            convert_hdf5(src, tmp_path / "out")
+    monkeypatch.setenv(f"{family}_SIZE", "1")
     assert convert_hdf5(src, tmp_path / "out").done == 3
 
 
