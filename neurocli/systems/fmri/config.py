@@ -152,7 +152,7 @@ class FmriTaskBlock(TaskBlock):
         4, ge=0, description="training clips that gradients start from; 0 starts from nothing"
     )
     explain_steps: int = Field(
-        16, ge=4, le=512, description="points from each of them at first; doubled as needed"
+        32, ge=4, le=512, description="points from each of them at first; doubled as needed"
     )
     explain_smooth: float = Field(
         1.5, ge=0, le=10, description="voxels, SD of the smoothing of maps of size; 0 is none"
