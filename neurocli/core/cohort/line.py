@@ -95,7 +95,7 @@ def _offer(
         heappush(open_slots, (-y, index))
 
 
-def capped_pairs(focal_F: Ints, partners_P: Ints, cap: int) -> tuple[Ints, Ints]:
+def capped_pairs(focal_F: Ints, partners_P: Ints, cap: int) -> tuple[Ints, Ints, bool]:
     """Pair as many focal points as can be within a caliper, then at a small total distance.
 
     Up to four million distances the result is the exact optimum of both, in that order; so it is
@@ -109,17 +109,21 @@ def capped_pairs(focal_F: Ints, partners_P: Ints, cap: int) -> tuple[Ints, Ints]
         cap: Largest distance of a pair.
 
     Returns:
-        Indices into both, in the order of positions, equally long.
+        Indices into both, in the order of positions, equally long; and whether they are the exact
+        optimum.
     """
     starts = _component_starts(focal_F, partners_P, cap)
     found: list[tuple[Ints, Ints]] = []
+    is_exact = True
     for (f0, p0), (f1, p1) in itertools.pairwise(starts):
         if f1 > f0 and p1 > p0:
-            part = _capped_component(focal_F[f0:f1], partners_P[p0:p1], cap)
-            found.append((part[0] + f0, part[1] + p0))
+            rows, columns, is_best = _capped_component(focal_F[f0:f1], partners_P[p0:p1], cap)
+            found.append((rows + f0, columns + p0))
+            is_exact &= is_best
     if not found:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    return np.concatenate([f for f, _ in found]), np.concatenate([p for _, p in found])
+        return np.empty(0, np.int64), np.empty(0, np.int64), True
+    rows, columns = (np.concatenate([pair[side] for pair in found]) for side in (0, 1))
+    return rows, columns, is_exact
 
 
 def _component_starts(focal: Ints, partners: Ints, cap: int) -> list[tuple[int, int]]:
@@ -131,17 +135,17 @@ def _component_starts(focal: Ints, partners: Ints, cap: int) -> list[tuple[int, 
     return list(zip(f, p, strict=True))
 
 
-def _capped_component(focal: Ints, partners: Ints, cap: int) -> tuple[Ints, Ints]:
+def _capped_component(focal: Ints, partners: Ints, cap: int) -> tuple[Ints, Ints, bool]:
     if len(focal) <= len(partners):
         pairs = optimal_pairs(focal, partners)
         if int(np.abs(focal - partners[pairs[1]]).max()) <= cap:
-            return pairs
+            return *pairs, True
     if len(focal) * len(partners) <= _MOST_CELLS:
-        return cheapest_allowed(np.abs(focal[:, None] - partners[None, :]), cap)
+        return *cheapest_allowed(np.abs(focal[:, None] - partners[None, :]), cap), True
     near = _cheapest(focal, partners, cap)
     most = most_pairs(focal, partners, cap)
     if len(near[0]) == len(most[0]):
-        return near
+        return *near, True
     # No longer exact: of several pairings with the largest number, improved, the shortest.
     found = [_lengthened(near, most), most]
     for turns in (range(len(focal) - 1, -1, -1), range(len(focal))):
@@ -149,7 +153,8 @@ def _capped_component(focal: Ints, partners: Ints, cap: int) -> tuple[Ints, Ints
         if len(rows) == len(most[0]):
             found.append((np.sort(rows), np.sort(columns)))
     found += [_spliced(focal, partners, safe, cap) for safe in found]
-    return min(found, key=lambda pairs: int(np.abs(focal[pairs[0]] - partners[pairs[1]]).sum()))
+    best = min(found, key=lambda pairs: int(np.abs(focal[pairs[0]] - partners[pairs[1]]).sum()))
+    return *best, False
 
 
 def _spliced(focal: Ints, partners: Ints, safe: tuple[Ints, Ints], cap: int) -> tuple[Ints, Ints]:

@@ -59,6 +59,8 @@ class Matched:
         control_M: The control of each pair.
         distance_M: Distance of the pair in logits' units of the score.
         cap: Caliper in the same units; None for none.
+        is_exact: Whether an optimal matching is the exact optimum; False where a caliper binds in
+            a line too long for that. The number of pairs is the largest in any case.
         reasons: How many treated people have no partner, and why; controls left out by `discard`.
     """
 
@@ -67,6 +69,16 @@ class Matched:
     distance_M: Ints
     cap: int | None
     reasons: Mapping[str, int]
+    is_exact: bool = True
+
+    def remarks(self) -> list[str]:
+        """Return what should be known about how good these pairs are."""
+        if self.is_exact:
+            return []
+        return [
+            "the caliper leaves people alone in a cohort too large for an exact optimum: "
+            "the number of pairs is the largest possible, their distance nearly the least"
+        ]
 
 
 def match_people(
@@ -94,6 +106,7 @@ def match_people(
     kept_S = _in_support(position_S, treated_S, plan.discard)
     cap = _cap(position_S, treated_S, plan.caliper)
     pairs: list[tuple[Ints, Ints]] = []
+    is_exact = True
     alone: Counter[str] = Counter()
     for members in _lines(exact_S, len(ids)):
         rows = members[kept_S[members]]
@@ -102,11 +115,12 @@ def match_people(
             alone["no control with the same exact values"] += len(focal)
             continue
         line = _Line(position_S, focal, partners, cap, plan, values or {}, ids)
-        made = line.pairs()
+        *made, is_best = line.pairs()
+        is_exact &= is_best
         n_alone = len(focal) - len(np.unique(made[0]))
         within = plan.caliper is not None or bool(plan.calipers)
         alone["no free control within the caliper" if within else "too few controls"] += n_alone
-        pairs.append(made)
+        pairs.append((made[0], made[1]))
     treated, control = (
         np.concatenate([pair[side] for pair in pairs]) if pairs else np.empty(0, np.int64)
         for side in (0, 1)
@@ -118,9 +132,8 @@ def match_people(
         reasons["treated outside the common support"] = n_out
     if n_out := int((~treated_S & ~kept_S).sum()):
         reasons["controls outside the common support"] = n_out
-    return Matched(
-        treated, control, np.abs(position_S[treated] - position_S[control]), cap, reasons
-    )
+    distance = np.abs(position_S[treated] - position_S[control])
+    return Matched(treated, control, distance, cap, reasons, is_exact)
 
 
 def pooled_sd(position_S: Ints, treated_S: Bools) -> float:
@@ -170,8 +183,8 @@ class _Line:
     values: Mapping[str, Floats]
     ids: Sequence[str]
 
-    def pairs(self) -> tuple[Ints, Ints]:
-        """Return treated and control of each pair as indices of people."""
+    def pairs(self) -> tuple[Ints, Ints, bool]:
+        """Return treated and control of each pair as indices of people, and if they are exact."""
         partners = self.partners[np.argsort(self.position_S[self.partners], kind="stable")]
         y = self.position_S[partners]
         if self.plan.method == "optimal" and not self.plan.replace:
@@ -183,21 +196,23 @@ class _Line:
             made = nearest_with_replacement(x, y, cap=self.cap, ratio=ratio, allowed=allowed)
         else:
             made = nearest_pairs(x, y, self._turns(x), cap=self.cap, ratio=ratio, allowed=allowed)
-        return self.focal[made[0]], partners[made[1]]
+        return self.focal[made[0]], partners[made[1]], True
 
-    def _optimal(self, partners: Ints, y: Ints) -> tuple[Ints, Ints]:
+    def _optimal(self, partners: Ints, y: Ints) -> tuple[Ints, Ints, bool]:
         order = np.argsort(self.position_S[self.focal], kind="stable")
         focal = np.repeat(self.focal[order], self.plan.ratio)
         x = self.position_S[focal]
+        made: Sequence[Ints]
+        is_exact = True
         if self.plan.calipers:
             made = self._optimal_by_table(focal, x, partners, y)
         elif self.cap is not None:
-            made = capped_pairs(x, y, self.cap)
+            *made, is_exact = capped_pairs(x, y, self.cap)
         elif len(x) <= len(y):
             made = optimal_pairs(x, y)
         else:
             made = optimal_pairs(y, x)[::-1]
-        return focal[made[0]], partners[made[1]]
+        return focal[made[0]], partners[made[1]], is_exact
 
     def _optimal_by_table(self, focal: Ints, x: Ints, partners: Ints, y: Ints) -> tuple[Ints, Ints]:
         if len(x) * len(y) > _MOST_CELLS:

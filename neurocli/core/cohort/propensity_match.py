@@ -263,7 +263,7 @@ def _match_notes(
         f"'{classes.names[0]}' ({classes.why}) to {len(np.unique(found.control_M))} with "
         f"'{classes.names[1]}'"
     ]
-    notes += [f"{why}: {n}" for why, n in found.reasons.items() if n]
+    notes += [f"{why}: {n}" for why, n in found.reasons.items() if n] + found.remarks()
     before, after = worst_row(rows, "before"), worst_row(rows, "after")
     if before and after:
         if after[1] > before[1]:
@@ -298,6 +298,7 @@ def _audit(
     return {
         "method": "psm",
         "match": plan.method,
+        "is_exact": found.is_exact,
         "treatment": {
             "column": cohort.classes.name,
             "classes": dict(sorted(Counter(cohort.classes.labels).items())),

@@ -54,6 +54,7 @@ def test_with_a_caliper_as_many_as_can_be_then_the_nearest() -> None:
             pairs = capped_pairs(one, other, cap)
             assert (np.abs(one[pairs[0]] - other[pairs[1]]) <= cap).all()
             assert told(one, other, pairs) == referee(one, other, cap)
+            assert pairs[2]
 
 
 def test_most_pairs_are_as_many_as_can_be() -> None:
@@ -74,14 +75,17 @@ def test_too_large_for_a_table_still_most_pairs_within_the_caliper(
             best_n, best = referee(one, other, cap)
             assert (np.abs(one[pairs[0]] - other[pairs[1]]) <= cap).all()
             assert n == best_n
+            # What is called exact is, and only greedy pairs may be longer.
+            assert distance == best or not pairs[2]
             extra, exact = extra + distance - best, exact + best
     # Sums over all cases; the widest span decides both.
-    assert 0 <= extra <= 0.1 * exact
+    assert 0 <= extra <= 0.03 * exact
 
 
 def test_nobody_within_the_caliper() -> None:
     pairs = capped_pairs(np.array([0, 100]), np.array([50, 200]), 10)
-    assert [len(side) for side in pairs] == [0, 0]
+    assert [len(side) for side in pairs[:2]] == [0, 0]
+    assert pairs[2]
 
 
 def test_pairs_that_are_not_allowed_are_not_made() -> None:
