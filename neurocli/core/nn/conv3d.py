@@ -100,10 +100,11 @@ class UpConv3d(nn.ConvTranspose3d):
     Args:
         c_in: Input channels.
         c_out: Output channels.
+        bias: Whether channels have an offset.
     """
 
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(c_in, c_out, kernel_size=2, stride=2)
+    def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
+        super().__init__(c_in, c_out, kernel_size=2, stride=2, bias=bias)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return (B, c_out, 2D, 2H, 2W) of (B, c_in, D, H, W).

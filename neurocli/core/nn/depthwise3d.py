@@ -135,7 +135,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv3d(x, weight, bias, stride, padding, dilation, weight.shape[0])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.sizes
@@ -196,26 +196,28 @@ class _Lattice:
     def spectrum(self, x: Tensor) -> Tensor:
         """Return the spectrum (..., D', H', W'/2+1) of volumes in float32 or float64."""
         real = x if x.dtype == torch.float64 else x.float()
-        return torch.fft.rfftn(real, s=self.circle, dim=(-3, -2, -1))
+        spectrum: Tensor = torch.fft.rfftn(real, s=self.circle, dim=(-3, -2, -1))
+        return spectrum
 
     def volume(self, spectrum: Tensor, size: Sequence[int]) -> Tensor:
         """Return the first voxels of the circle, each axis cut as soon as it is transformed."""
-        part = torch.fft.ifft(spectrum, dim=-3)[..., : size[0], :, :]
+        part: Tensor = torch.fft.ifft(spectrum, dim=-3)[..., : size[0], :, :]
         part = torch.fft.ifft(part, dim=-2)[..., : size[1], :]
-        return torch.fft.irfft(part, n=self.circle[2], dim=-1)[..., : size[2]]
+        part = torch.fft.irfft(part, n=self.circle[2], dim=-1)
+        return part[..., : size[2]]
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return sum_k weight[k] x[i + dilation k - padding] for every output voxel i."""
         kernel = self.spectrum(self._dilated(weight[:, 0]))
         product = self.spectrum(x).mul_(kernel.conj())
         shifted = self._roll(self.volume(product, self.circle), list(self.padding))
-        return shifted[..., : self.out_size[0], : self.out_size[1], : self.out_size[2]]
+        return _first(shifted, self.out_size)
 
     def grad_x(self, grad: Tensor, weight: Tensor) -> Tensor:
         """Return sum_k weight[k] grad[j - dilation k + padding] for every input voxel j."""
         kernel = self.spectrum(self._dilated(weight[:, 0]))
         shifted = self._roll(self.volume(grad * kernel, self.circle), [-p for p in self.padding])
-        return shifted[..., : self.grid[0], : self.grid[1], : self.grid[2]]
+        return _first(shifted, self.grid)
 
     def grad_weight(self, grad: Tensor, x: Tensor) -> Tensor:
         """Return sum_i grad[i] x[i + dilation k - padding] for every tap k."""
@@ -233,7 +235,11 @@ class _Lattice:
 
     @staticmethod
     def _roll(x: Tensor, shifts: list[int]) -> Tensor:
-        return x.roll(shifts, (-3, -2, -1)) if any(shifts) else x
+        return torch.roll(x, shifts, (-3, -2, -1)) if any(shifts) else x
+
+
+def _first(x: Tensor, size: Sequence[int]) -> Tensor:
+    return x[..., : size[0], : size[1], : size[2]]
 
 
 def _spread(x: Tensor, step: Sequence[int], size: Sequence[int]) -> Tensor:

@@ -115,7 +115,9 @@ def shuffle(x: Tensor) -> Tensor:
     >>> shuffle(torch.arange(4.0).reshape(1, 4, 1, 1, 1)).flatten().tolist()
     [0.0, 2.0, 1.0, 3.0]
     """
-    return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+    batch, channels, *grid = x.shape
+    halves = x.reshape(batch, 2, channels // 2, *grid)
+    return halves.transpose(1, 2).reshape(batch, channels, *grid)
 
 
 def _separable(c_in: int, c_out: int, style: Style, **depthwise: int) -> list[nn.Module]:

@@ -61,7 +61,9 @@ def fold(tokens: Tensor, grid: Sequence[int], patch: int) -> Tensor:
     ]
     x = x.permute(0, 1 + 2 * n_axes, *order)
     x = x.reshape(x.shape[0], channels, *[count * patch for count in counts])
-    return x[(..., *[slice(size) for size in grid])]
+    for axis, size in enumerate(grid, start=2):
+        x = x.narrow(axis, 0, size)
+    return x
 
 
 class SelfAttention(nn.Module):
@@ -71,19 +73,24 @@ class SelfAttention(nn.Module):
         width: C.
         heads: Heads.
         inner: Width of all heads together; None is C.
+        with_offsets: Whether queries, keys and values have offsets.
     """
 
-    def __init__(self, width: int, heads: int, *, inner: int | None = None) -> None:
+    def __init__(
+        self, width: int, heads: int, *, inner: int | None = None, with_offsets: bool = True
+    ) -> None:
         super().__init__()
         inner = width if inner is None else inner
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * inner)
+        self.qkv = nn.Linear(width, 3 * inner, bias=with_offsets)
         self.project = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (S,N,C) as x."""
-        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(parts[0], parts[1], parts[2])
+        n_sequences, n_tokens, _ = x.shape
+        parts = self.qkv(x).reshape(n_sequences, n_tokens, 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
         result: Tensor = self.project(mixed.transpose(1, 2).flatten(2))
         return result
 
@@ -92,26 +99,17 @@ class TransformerLayer(nn.Module):
     """Attend, then mix channels; both behind a layer norm and around a residual.
 
     Args:
+        attention: Maps (S,N,C) to itself.
         width: C.
-        heads: Heads.
         mlp: Width of the layer between.
         act: Activation between.
-        inner: Width of all heads together; None is C.
     """
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        mlp: int,
-        *,
-        act: type[nn.Module] = nn.GELU,
-        inner: int | None = None,
+        self, attention: nn.Module, width: int, *, mlp: int, act: type[nn.Module] = nn.GELU
     ) -> None:
         super().__init__()
-        self.attention = nn.Sequential(
-            nn.LayerNorm(width), SelfAttention(width, heads, inner=inner)
-        )
+        self.attention = nn.Sequential(nn.LayerNorm(width), attention)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, mlp), act(), nn.Linear(mlp, width)
         )
@@ -146,7 +144,10 @@ class MobileViT3d(nn.Module):
             *conv_norm(channels, channels, style),
         )
         self.layers = nn.Sequential(
-            *[TransformerLayer(channels, heads, 2 * channels) for _ in range(depth)]
+            *[
+                TransformerLayer(SelfAttention(channels, heads), channels, mlp=2 * channels)
+                for _ in range(depth)
+            ]
         )
         self.project = nn.Sequential(*conv_norm(channels, channels, style))
         kernel = 1 if self.adds_input else 3

@@ -88,7 +88,7 @@ class BranchNet(Routed):
         one = config.branches == "one"
         c_in = len(config.modalities) if one else 1
         labels = ["enc"] if one else [f"_{name}" for name in config.modalities]
-        names = []
+        names: list[list[str]] = []
         for label, plans in zip(labels, config.branch_plans(), strict=True):
             stem = _make(STEMS, config.stem_plan(), c_in, config.width, style)
             stages = [self._add("enc1" if one else f"stem{label}", stem)]
@@ -102,7 +102,8 @@ class BranchNet(Routed):
 
     def _add_attentions(self) -> dict[int, str]:
         """Add the weighing of modalities; return the names by level."""
-        config, names = self.config, {}
+        config = self.config
+        names: dict[int, str] = {}
         for level in sorted(set(config.modality_attention)):
             channels = config.width * 2 ** (level - 1)
             stage = ModalityAttention(channels, config.n_branches)
@@ -111,7 +112,7 @@ class BranchNet(Routed):
 
     def _add_fused(self, style: Style) -> list[str]:
         channels = self.config.skip_channels()
-        names = []
+        names: list[str] = []
         for plan in self.config.fused_plans():
             level = self.config.branch_stages + 1 + len(names)
             stage = _make(DOWNS, plan, channels[level - 1], channels[level], style)
@@ -159,7 +160,7 @@ class BranchNet(Routed):
             x: Volumes (B,C,D,H,W) of any size, channels as the data told.
 
         Raises:
-            InputError: Another number of channels.
+            NeuroError: Another number of channels.
         """
         grid = x.shape[2:]
         maps, _ = self._encode(fill_grid(self.route(x), self.config.divisor))
@@ -185,7 +186,7 @@ class BranchNet(Routed):
             `modalities`, and their mean as `average`; empty for a network without attention.
 
         Raises:
-            InputError: Another number of channels.
+            NeuroError: Another number of channels.
         """
         _, weights = self._encode(fill_grid(self.route(x), self.config.divisor))
         found = {f"stage{level}": weight for level, weight in weights.items()}
@@ -198,7 +199,7 @@ class BranchNet(Routed):
 
     def _encode(self, x: Tensor) -> tuple[list[Tensor], dict[int, Tensor]]:
         """Return the map of every level, full size first, and the weights of modalities."""
-        parts = [x] if self.config.branches == "one" else list(x.split(1, 1))
+        parts = [x] if self.config.branches == "one" else list(torch.split(x, 1, 1))
         maps, weights = [], {}
         for level in range(1, self.config.branch_stages + 2):
             parts = [
@@ -207,7 +208,7 @@ class BranchNet(Routed):
             ]
             if level in self._attentions:
                 weights[level] = self._stage(self._attentions[level])(parts)
-                scales = weights[level].split(1, 1)
+                scales = torch.split(weights[level], 1, 1)
                 parts = [
                     part * scale[:, :, None, None, None]
                     for part, scale in zip(parts, scales, strict=True)
@@ -220,7 +221,7 @@ class BranchNet(Routed):
     def _decode(self, maps: list[Tensor]) -> list[Tensor]:
         """Return what every decoder stage gives, coarse first; `maps` is used up."""
         x = maps.pop()
-        decoded = []
+        decoded: list[Tensor] = []
         keeps_all = self.training and bool(self._heads)
         for name in self._ups:
             # Popped, so that a map is freed as soon as its skip is used.

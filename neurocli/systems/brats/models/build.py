@@ -34,3 +34,63 @@ def build(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
     from neurocli.systems.brats.models.branchnet import BranchNet
 
     return BranchNet(cast(BranchNetConfig, config.model), info)
+
+
+def build_unetr(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
+    """Build MONAI's UNETR; see `build`.
+
+    Args:
+        config: The run's configuration; `config.model` is a `UnetrConfig`.
+        info: What the data tell.
+
+    Raises:
+        UsageError: The data lack a modality that the network reads.
+    """
+    from neurocli.systems.brats.models.monai_nets import Unetr
+
+    return Unetr(cast(UnetrConfig, config.model), info)
+
+
+def build_swin_unetr(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
+    """Build MONAI's Swin UNETR; see `build`.
+
+    Args:
+        config: The run's configuration; `config.model` is a `SwinUnetrConfig`.
+        info: What the data tell.
+
+    Raises:
+        UsageError: The data lack a modality that the network reads.
+    """
+    from neurocli.systems.brats.models.monai_nets import SwinUnetr
+
+    return SwinUnetr(cast(SwinUnetrConfig, config.model), info)
+
+
+def build_mobile_unetr(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
+    """Build the 2D MobileUNETR, which takes slices (B,C,H,W) as well; see `build`.
+
+    Args:
+        config: The run's configuration; `config.model` is a `MobileUnetr2dConfig`.
+        info: What the data tell.
+
+    Raises:
+        UsageError: The data lack a modality that the network reads.
+    """
+    from neurocli.systems.brats.models.mobile_unetr import MobileUnetr2d
+
+    return MobileUnetr2d(cast(MobileUnetr2dConfig, config.model), info)
+
+
+def build_mobile_unetr_3d(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
+    """Build the 3D MobileUNETR; see `build`.
+
+    Args:
+        config: The run's configuration; `config.model` is a `MobileUnetrConfig`.
+        info: What the data tell.
+
+    Raises:
+        UsageError: The data lack a modality that the network reads.
+    """
+    from neurocli.systems.brats.models.mobile_unetr import MobileUnetr3d
+
+    return MobileUnetr3d(cast(MobileUnetrConfig, config.model), info)

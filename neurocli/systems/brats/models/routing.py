@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neurocli.core.errors import InputError, UsageError
+from neurocli.core.errors import NeuroError, UsageError
 
 
 def channel_order(wanted: Sequence[str], info: Mapping[str, Any]) -> list[int]:
@@ -53,10 +53,10 @@ class Routed(nn.Module):
         """Return the wanted channels of x (B,C,...) in the network's order.
 
         Raises:
-            InputError: x has another number of channels than the data told.
+            NeuroError: x has another number of channels than the data told.
         """
         if x.shape[1] != self.n_data_channels:
-            raise InputError(
+            raise NeuroError(
                 f"the input has {x.shape[1]} channels, the data told {self.n_data_channels}",
                 where="model input",
                 hint="one channel for each modality of the data",
@@ -97,4 +97,6 @@ def cut_grid(x: Tensor, grid: Sequence[int]) -> Tensor:
     """
     if tuple(x.shape[2:]) == tuple(grid):
         return x
-    return x[(..., *[slice(size) for size in grid])]
+    for axis, size in enumerate(grid, start=2):
+        x = x.narrow(axis, 0, size)
+    return x
