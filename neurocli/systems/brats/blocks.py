@@ -39,8 +39,8 @@ class BratsDataBlock(DataBlock):
 
     batch_size: int = Field(2, ge=1)
     eval_batch_size: int = Field(1, ge=1, description="whole cases held at once")
-    modalities: Annotated[tuple[Modality, ...], BeforeValidator(as_texts)] = Field(
-        MODALITIES, description="contrasts that are read; models find theirs by name"
+    modalities: Annotated[tuple[Modality, ...], BeforeValidator(as_texts)] | None = Field(
+        None, description="contrasts that are read; null: those that the model names"
     )
     dims: Literal["auto", "3d", "2d"] = Field(
         "auto", description="patches, or axial slices; auto: what the model takes"
@@ -56,7 +56,9 @@ class BratsDataBlock(DataBlock):
 
     @field_validator("modalities")
     @classmethod
-    def _check_modalities(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_modalities(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
         if not value or len(set(value)) < len(value):
             raise UsageError(f"{list(value)} is empty or repeats a name", where="data.modalities")
         return tuple(name for name in MODALITIES if name in value)
