@@ -201,6 +201,16 @@ def to_source(labels: Volume, source: Mapping[str, Any]) -> tuple[Volume, Volume
     return reorient(labels, np.asarray(turn)), affine
 
 
+def from_source(volume: Volume, source: Mapping[str, Any]) -> Volume:
+    """Turn a volume with the axes of a case's files to LPS.
+
+    Args:
+        volume: (X, Y, Z) on the file's grid.
+        source: `source` of `case.json`.
+    """
+    return reorient(volume, _orientation(np.asarray(source["affine"], dtype=np.float64)))
+
+
 def _turned(spacing: tuple[float, float, float], turn: npt.NDArray[np.float64]) -> list[float]:
     turned = [0.0, 0.0, 0.0]
     for source, target in enumerate(turn[:, 0].astype(int)):
