@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from neurocli.core.data.source import foreign_content, open_regular
+from neurocli.core.data.source import HEAD_BYTES, foreign_content, open_regular
 from neurocli.core.errors import InputError
 from neurocli.core.paths import durable_path
 
@@ -54,7 +54,7 @@ def open_array(path: Path, *, n_dims: int | None = None) -> npt.NDArray[Any]:
         InputError: The file is missing, damaged, cut short, or holds something else.
     """
     with open_regular(path) as handle:
-        head = handle.read(8)
+        head = handle.read(HEAD_BYTES)
         if not head.startswith(npy.MAGIC_PREFIX):
             problem, fix = foreign_content(head) or ("is no .npy file", _REBUILD)
             raise InputError(path, problem, fix)
