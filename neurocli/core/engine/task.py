@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -195,6 +196,16 @@ class Task(ABC):
         """
         del rows
         return []
+
+    def keep_predictions(self, folder: Path) -> None:
+        """Be told, before a part is judged, that predictions are to be kept.
+
+        Rows are kept as a table anyway; a task whose predictions are files writes them here.
+
+        Args:
+            folder: Where; made when something is written.
+        """
+        del folder
 
     def embed_step(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return one vector per sample, (B, E).
