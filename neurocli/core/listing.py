@@ -65,7 +65,7 @@ def count_default_parameters(name: str) -> int | None:
         UsageError: No such model.
     """
     room, _ = find_model(name)
-    return None if room.cost is None else int(find_target(name).formula()["params"])
+    return None if room.cost is None else find_target(name).count_parameters()
 
 
 def config_keys(name: str) -> list[ConfigKey]:
