@@ -99,6 +99,8 @@ class RoomCard:
             `Recognised` or None.
         official_names: `"module:function"` that names weights as a family's own code does, or
             None; called as `official_names(weights, config, info)`; returns `OfficialWeights`.
+        outline: `"module:function"` that draws a model as rows, one per stage, without torch, or
+            None; called as `outline(config, info)`; returns mappings with the same keys.
     """
 
     name: str
@@ -115,6 +117,7 @@ class RoomCard:
     cost: str | None = None
     recognise: str | None = None
     official_names: str | None = None
+    outline: str | None = None
 
 
 def resolve(reference: str) -> Any:

@@ -68,6 +68,19 @@ def count_default_parameters(name: str) -> int | None:
     return None if room.cost is None else find_target(name).count_parameters()
 
 
+def outline(name: str) -> list[dict[str, Any]]:
+    """Return a model's stages as rows at default settings; none where its room draws none.
+
+    Args:
+        name: Model name.
+
+    Raises:
+        UsageError: No such model.
+    """
+    room, _ = find_model(name)
+    return [] if room.outline is None else find_target(name).outline()
+
+
 def config_keys(name: str) -> list[ConfigKey]:
     """Return every key that a run of this model takes, in the order of its blocks.
 

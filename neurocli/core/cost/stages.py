@@ -8,8 +8,8 @@ told once, by the stage that saves it first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,7 +45,6 @@ def stage_rows(
     *,
     training: bool,
     resident: Iterable[Tensor] = (),
-    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Row]:
     """Return one row per stage of a forward pass, in the order in which stages first run.
 
@@ -54,7 +53,6 @@ def stage_rows(
         example: Its input.
         training: Keep what the backward pass needs; else without gradients.
         resident: Tensors that were there before and do not count.
-        around: Entered around the pass.
 
     Returns:
         Rows with stage_name, mode (train or inference), pam_mean and pam_std (peak bytes alive
@@ -63,12 +61,12 @@ def stage_rows(
     rows: dict[str, Row] = {}
     mode = "train" if training else "inference"
     kept = list(resident)
-    with around(), torch.set_grad_enabled(training), StorageMeter(kept) as meter:
-        with _watched(stages_of(model), meter, rows, mode):
-            model(example)
+    meter = StorageMeter(kept)
+    with torch.set_grad_enabled(training), meter, _watched(stages_of(model), meter, rows, mode):
+        model(example)
     if training:
         # In a pass of its own: what is counted here is held by the count, not by the pass.
-        with around(), _saved(stages_of(model), kept, rows):
+        with _saved(stages_of(model), kept, rows):
             model(example)
     return list(rows.values())
 

@@ -73,6 +73,13 @@ class Target:
         """
         return int(_room_function(self.room, "count_parameters")(self.config, self.info))
 
+    def outline(self) -> list[dict[str, Any]]:
+        """Return the model's stages as rows, where its room can draw them; else none."""
+        if self.room.outline is None:
+            return []
+        rows: list[dict[str, Any]] = resolve(self.room.outline)(self.config, self.info)
+        return rows
+
     def _sample_shape(self) -> tuple[int, ...]:
         """Return the room's shape of one sample; one channel where the room does not say."""
         module = import_module(str(self.room.cost).partition(":")[0])

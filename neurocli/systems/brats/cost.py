@@ -63,10 +63,11 @@ def _n_axes(config: RunConfig) -> int:
 def sample_shape(config: RunConfig, info: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the shape (1, C, *grid) of one sample as the network takes it."""
     modalities = info.get("modalities", cast(SegmentationConfig, config.model).modalities)
-    return (1, len(modalities), *_grid(config, info))
+    return (1, len(modalities), *patch_grid(config, info))
 
 
-def _grid(config: RunConfig, info: Mapping[str, Any]) -> tuple[int, ...]:
+def patch_grid(config: RunConfig, info: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the voxels of a patch: what the data tell, else what the config asks for."""
     patch = cast(BratsDataBlock, config.data).patch[: _n_axes(config)]
     return tuple(int(size) for size in info.get("img_size", patch))
 
@@ -103,7 +104,7 @@ def clip_cost(config: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
         params, macs, flops, flops_train_step (operations), tokens (None), input_shape, components
         (forward operations by stage), and notes.
     """
-    grid = _grid(config, info)
+    grid = patch_grid(config, info)
     if not isinstance(config.model, BranchNetConfig):
         return _counted(config, info, grid)
     stages = stage_costs(config.model, info, grid)
@@ -130,9 +131,7 @@ def stage_costs(
         info: `n_classes`, 4 when absent.
         grid: Voxels of a patch; filled as the network fills it.
     """
-    filled = [-(-size // model.divisor) * model.divisor for size in grid]
-    if all(size == model.divisor for size in filled):
-        filled[-1] += model.divisor
+    filled = model.filled(grid)
     grids = [tuple(size // 2**level for size in filled) for level in range(model.n_stages)]
     wide = Widening(model.expand, model.ffn_ratio, model.large_kernel, model.mvit_fusion)
     stages = _branch_costs(model, grids, wide)
