@@ -10,7 +10,15 @@ from neurocli.core.cohort.splits import PARTS
 from neurocli.core.data.scaling import SCALINGS
 from neurocli.core.engine import evaluate
 from neurocli.core.engine.task import Part
+from neurocli.core.metrics.segmentation import CLASSES
+from neurocli.core.nn.blocks3d import DOWNS, STEMS
+from neurocli.core.nn.layers3d import ACTIVATIONS, NORMS
+from neurocli.core.nn.mobilevit3d import FUSIONS
 from neurocli.core.nn.positions import METHODS
+from neurocli.systems.brats import config as brats
+from neurocli.systems.brats.blocks import MODALITIES, Modality
+from neurocli.systems.brats.models.mobile_unetr import VARIANTS
+from neurocli.systems.brats.stages import DOWN_NAMES, STEM_NAMES
 from neurocli.systems.fmri import config
 from neurocli.systems.fmri.models.fmamba import TOKEN_MASKS
 from neurocli.systems.fmri.models.heads import HEADS
@@ -43,6 +51,17 @@ def test_model_words() -> None:
     assert set(allowed(config.FMambaConfig, "pe_method")) == set(METHODS)
     assert set(allowed(config.FMambaConfig, "token_mask")) == set(TOKEN_MASKS)
     assert set(allowed(config.FMambaHeadConfig, "head")) == set(HEADS)
+
+
+def test_blocks_and_styles() -> None:
+    assert tuple(STEMS) == STEM_NAMES
+    assert tuple(DOWNS) == DOWN_NAMES
+    assert allowed(brats.BranchNetConfig, "norm") == list(NORMS)
+    assert allowed(brats.BranchNetConfig, "act") == list(ACTIVATIONS)
+    assert allowed(brats.BranchNetConfig, "mvit_fusion") == list(FUSIONS)
+    assert set(allowed(brats.MobileUnetrConfig, "variant")) == set(VARIANTS)
+    assert words(brats.Modality) == list(MODALITIES) == words(Modality)
+    assert len(CLASSES) == brats.N_CLASSES
 
 
 def test_parts() -> None:
