@@ -62,7 +62,9 @@ FIXED: dict[str, int] = {
     "quadbranch_4modal_unet_s": 21_935_556,
     "quadbranch_4modal_attention_unet_s": 21_940_924,
 }
-COUNTS = {f"{name}_{size}": n for name, row in SIZED.items() for size, n in zip(SIZES, row)} | FIXED
+COUNTS = {
+    f"{name}_{size}": n for name, row in SIZED.items() for size, n in zip(SIZES, row, strict=True)
+} | FIXED
 # Multiply-adds in units of 1e9, as printed: three digits.
 GIGA_MACS = {
     "unet3d_xs": 120.4,

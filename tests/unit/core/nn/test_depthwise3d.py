@@ -45,8 +45,8 @@ def pair(
     want = functional.conv3d(*exact, groups=channels, **sizes)  # type: ignore[call-overload]
     weight = torch.randn_like(got)
     return (
-        [got, *torch.autograd.grad(got, ours, weight)],
-        [want, *torch.autograd.grad(want, exact, weight.double())],
+        [got.detach(), *torch.autograd.grad(got, ours, weight)],
+        [want.detach(), *torch.autograd.grad(want, exact, weight.double())],
     )
 
 
