@@ -29,7 +29,14 @@ _ONE = {
     "decoder": (8, 4, 2, 1),
 }
 _ALL = ("t1", "t1ce", "t2", "flair")
-_QUAD = {"modalities": _ALL, "width": 8, "encoder": ("conv",), "fused": "conv", **_PLAN_A}
+_QUAD = {
+    **_PLAN_A,
+    "modalities": _ALL,
+    "width": 8,
+    "encoder": ("conv",),
+    "fused": "conv",
+    "decoder": (8, 4, 2, 1),
+}
 _MOBILE = {
     "stem": "mobilenetv2*2@16",
     "encoder": ("mobilenetv2*2@8/mobilenetv2*6@2", "mobilenetv2*2@2/mobilenetv2*6@2"),
