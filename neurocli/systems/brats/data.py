@@ -98,9 +98,7 @@ def _folder(data: BratsDataBlock, listener: Listener) -> tuple[Path, bool]:
     return folder, bool(describe(folder).get("built_in_data", False))
 
 
-def _open_cases(
-    folder: Path, left_out: list[tuple[str, str]], *, need_labels: bool
-) -> list[Case]:
+def _open_cases(folder: Path, left_out: list[tuple[str, str]], *, need_labels: bool) -> list[Case]:
     cases = []
     for subject, path in case_folders(folder):
         try:

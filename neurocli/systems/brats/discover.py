@@ -131,9 +131,7 @@ def _complete(cases: Sequence[_Case], failures: list[tuple[str, str]]) -> list[_
     return whole
 
 
-def _without_repeats(
-    cases: Sequence[_Case], failures: list[tuple[str, str]]
-) -> list[_Case]:
+def _without_repeats(cases: Sequence[_Case], failures: list[tuple[str, str]]) -> list[_Case]:
     """Keep the first of cases with one name, or with the same images under two names."""
     kept: dict[str, _Case] = {}
     sizes: dict[int, list[_Case]] = defaultdict(list)
@@ -185,7 +183,7 @@ def _sample(path: Path) -> str:
 
 def _item(case: _Case, labels: str) -> Item:
     files = [case.files[name] for name in (*MODALITIES, "seg") if name in case.files]
-    values = ("0123" if case.is_new else "0124") if labels == "auto" else labels
+    values = ("et3" if case.is_new else "et4") if labels == "auto" else labels
     details = {
         "kind": "files",
         "files": {name: str(path) for name, path in case.files.items()},

@@ -81,7 +81,9 @@ def _dice_by_case(run: Run, evaluation: Evaluation) -> Figure | None:
         axes.set_ylabel("Dice [share]")
 
     means = ", ".join(
-        f"{name.upper()} {number_text(float(np.mean(cells)))}" for name, cells in values.items() if cells
+        f"{name.upper()} {number_text(float(np.mean(cells)))}"
+        for name, cells in values.items()
+        if cells
     )
     return draw(
         paint,
@@ -145,7 +147,9 @@ def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -
         axes.imshow(row, interpolation="nearest")
         axes.grid(visible=False)
         for place, (title, *_) in enumerate(panels):
-            axes.text((place + 0.5) * width, -3, title, ha="center", va="bottom", color=palette.text)
+            axes.text(
+                (place + 0.5) * width, -3, title, ha="center", va="bottom", color=palette.text
+            )
         for place, (name, color) in enumerate(zip(_NAMES, _COLOURS, strict=True)):
             x = (place + 0.5) / len(_NAMES)
             axes.text(

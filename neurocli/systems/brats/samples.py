@@ -179,6 +179,4 @@ class CaseSet(_Cases):
 
 
 def _names(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        key: [sample[key] for sample in samples] for key in ("participant", "subject", "start")
-    }
+    return {key: [sample[key] for sample in samples] for key in ("participant", "subject", "start")}

@@ -133,9 +133,7 @@ def open_case(folder: Path) -> Case:
         or (label is not None and label.shape != box)
     ):
         raise InputError(folder / IMAGE_FILE, "does not fit case.json", "prepare the case again")
-    return Case(
-        names[0], names[1], shape, start, image, label, np.asarray(centres), spacing, about
-    )  # type: ignore[arg-type]
+    return Case(names[0], names[1], shape, start, image, label, np.asarray(centres), spacing, about)  # type: ignore[arg-type]
 
 
 def case_folders(folder: Path) -> list[tuple[str, Path]]:

@@ -16,7 +16,7 @@ from neurocli.systems.brats.blocks import MODALITIES
 
 Float32 = npt.NDArray[np.float32]
 
-_STORED = {"0124": (0, 1, 2, 4), "0123": (0, 1, 2, 3)}
+_STORED = {"et4": (0, 1, 2, 4), "et3": (0, 1, 2, 3)}
 _ENHANCING = 3
 _LARGEST_INT16 = 32767
 _SATURATED_SHARE = 5e-3  # of the brain; a scaled image reaches the maximum in a few voxels only
@@ -47,7 +47,7 @@ def read_case(files: Mapping[str, str], labels: str) -> RawCase:
 
     Args:
         files: Contrast or "seg" -> path.
-        labels: Which values the label file may hold, a key such as "0124".
+        labels: Which values the label file may hold, a key such as "et4".
 
     Raises:
         InputError: A file is damaged or holds NaN; grids differ; a background is negative; an
@@ -82,7 +82,7 @@ def stored_values(label: npt.NDArray[np.uint8], labels: str) -> npt.NDArray[np.u
 
     Args:
         label: Classes.
-        labels: Which values, a key such as "0124".
+        labels: Which values, a key such as "et4".
     """
     return np.asarray(_STORED[labels], dtype=np.uint8)[label]
 
@@ -142,7 +142,7 @@ def _classes(path: Path, values: Float32, labels: str) -> npt.NDArray[np.uint8]:
         )
     unknown = [f"{value:g}" for value in found if value not in allowed]
     if unknown:
-        fix = "if they follow another year's values, prepare them with --set labels=0123 or 0124"
+        fix = "if they follow another year's values, prepare them with --set labels=et3 or et4"
         raise InputError(
             path,
             f"holds label {', '.join(unknown)}; allowed are {' '.join(map(str, allowed))}",
@@ -153,9 +153,7 @@ def _classes(path: Path, values: Float32, labels: str) -> npt.NDArray[np.uint8]:
     return np.asarray(table[values.astype(np.intp)], order="F")
 
 
-def _check_place(
-    path: Path, label: npt.NDArray[np.uint8], images: Mapping[str, Float32]
-) -> None:
+def _check_place(path: Path, label: npt.NDArray[np.uint8], images: Mapping[str, Float32]) -> None:
     tumour = label > 0
     n_tumour = int(tumour.sum())
     if n_tumour == 0:

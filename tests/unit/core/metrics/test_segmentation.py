@@ -81,9 +81,7 @@ def test_hd95_equals_monai(seed: int, spacing: tuple[float, float, float]) -> No
     masks = [torch.from_numpy(x)[None, None] for x in (predicted, truth)]
     # MONAI draws surfaces at sub-voxel places once it is told a spacing, and counts voxels then.
     if spacing == (1.0, 1.0, 1.0):
-        theirs = float(
-            compute_hausdorff_distance(*masks, percentile=95, include_background=True)
-        )
+        theirs = float(compute_hausdorff_distance(*masks, percentile=95, include_background=True))
         assert hd95(truth, predicted, spacing) == pytest.approx(theirs, abs=1e-5)
     for definition in ("max", "pooled"):
         expected = slow_hd95(truth, predicted, spacing, definition)

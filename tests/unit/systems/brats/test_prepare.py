@@ -56,7 +56,7 @@ def test_every_layout_gives_the_same_cache(tmp_path: Path, layout: str) -> None:
     assert np.array_equal(truth, label)
     for channel, name in enumerate(MODALITIES):
         np.testing.assert_allclose(whole[channel], slow_normalised(images[name]), atol=1e-6)
-    assert cases[0].about["labels"] == ("0123" if layout == "brats2023" else "0124")
+    assert cases[0].about["labels"] == ("et3" if layout == "brats2023" else "et4")
 
 
 def test_grades_and_people_of_2018(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_any_orientation_is_stored_alike_and_exported_on_its_own_grid(
     whole, truth = case.whole([0])
     assert np.array_equal(truth, label)
     np.testing.assert_allclose(whole[0], slow_normalised(images["t1"]), atol=1e-6)
-    back, affine = to_source(stored_values(truth, "0124"), case.about["source"])
+    back, affine = to_source(stored_values(truth, "et4"), case.about["source"])
     seg = nib.load(next(tree.rglob("*_seg.nii")))
     assert np.array_equal(back, np.asarray(seg.dataobj))
     assert np.array_equal(affine, seg.affine)
@@ -136,7 +136,7 @@ def test_real_cases(real: Path, tmp_path: Path) -> None:
     whole, truth = case.whole([MODALITIES.index("flair")])
     np.testing.assert_allclose(whole[0], slow_normalised(np.asarray(raw.dataobj)), atol=2e-6)
     stored = np.asarray(seg.dataobj)
-    assert np.array_equal(stored_values(truth, "0124"), stored)
+    assert np.array_equal(stored_values(truth, "et4"), stored)
 
 
 def test_a_rerun_does_only_what_changed(tmp_path: Path) -> None:

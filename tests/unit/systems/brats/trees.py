@@ -12,7 +12,9 @@ from neurocli.systems.brats.synthetic import CohortSpec, write_tree
 SMALL = CohortSpec(n_cases=3, shape=(24, 22, 18), spacing_mm=4.0)
 
 
-def small_tree(folder: Path, layout: str = "brats2021", n_cases: int = 3, **options: object) -> Path:
+def small_tree(
+    folder: Path, layout: str = "brats2021", n_cases: int = 3, **options: object
+) -> Path:
     """Write small cases and return the root."""
     write_tree(folder, layout, CohortSpec(0, n_cases, SMALL.shape, 4.0), **options)  # type: ignore[arg-type]
     return folder
