@@ -41,4 +41,5 @@ ROOM = RoomCard(
     open_data=f"{_ROOM}.data:open_data",
     figures=f"{_ROOM}.report:figures",
     cost=f"{_ROOM}.cost:clip_cost",
+    outline=f"{_ROOM}.outline:outline",
 )

@@ -7,6 +7,7 @@ stage, and what is fused goes on doubling the channels of all branches together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -91,7 +92,7 @@ class BranchNetConfig(SegmentationConfig):
         self.fused_plans()
         self._check_decoder()
         bad = [at for at in self.modality_attention if not 1 <= at <= self.branch_stages + 1]
-        if bad or (self.modality_attention and len(self.modalities) < 2):
+        if bad or (self.modality_attention and self.n_branches < 2):
             raise UsageError(
                 f"{list(self.modality_attention)} are no stages of branches of their own",
                 where="model.modality_attention",
@@ -134,6 +135,13 @@ class BranchNetConfig(SegmentationConfig):
     def divisor(self) -> int:
         """Return what the network divides each axis by; inputs are filled to a multiple of it."""
         return int(2 ** (self.n_stages - 1))
+
+    def filled(self, grid: Sequence[int]) -> tuple[int, ...]:
+        """Return the grid that the network works on: a multiple of `divisor`, never one voxel."""
+        sizes = [-(-size // self.divisor) * self.divisor for size in grid]
+        if all(size == self.divisor for size in sizes):
+            sizes[-1] += self.divisor
+        return tuple(sizes)
 
     def stem_plan(self) -> StagePlan:
         """Return the stage at full size."""
