@@ -1,4 +1,4 @@
-"""Find the cases of a tumour dataset: BraTS trees of any year, flat folders, with or without labels.
+"""Find the cases of a tumour dataset: BraTS trees of any year, flat folders, labelled or not.
 
 A file belongs to a case by what stands before its last word: `Brats18_X_t1ce.nii.gz` is the t1ce of
 `Brats18_X`. Both spellings of the contrasts are known; the newer one comes with labels 0 1 2 3

@@ -99,7 +99,7 @@ def _overlays(run: Run, evaluation: Evaluation) -> list[Figure]:
     names = [name for name in evaluation.subjects.column("subject") or () if name]
     kept = [name for name in names if (folder / f"{safe_name(name)}.nii.gz").is_file()]
     cases = _dataset(run) if kept else {}
-    pictures = []
+    pictures: list[Figure] = []
     for name in kept:
         if name in cases and len(pictures) < _MAX_OVERLAYS:
             picture = _overlay(run, evaluation, cases[name], folder / f"{safe_name(name)}.nii.gz")
@@ -160,7 +160,7 @@ def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -
     return draw(
         paint,
         title=visible(f"Case {case.subject}, {evaluation.part}"),
-        caption=f"axial slice {plane} of {case.shape[2]}, left of the image is the patient's right; "
+        caption=f"axial slice {plane} of {case.shape[2]}, the patient's right is on the left; "
         f"{run.name}/{evaluation.source.removesuffix('metrics.json')}predictions",
         alt=_agreement(case, truth, predicted),
         inches=(8.0, 2.4),

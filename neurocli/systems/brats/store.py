@@ -93,7 +93,8 @@ def _overlap(
     """Return the common part of two boxes, as places in the first and in the second."""
     source, target = [], []
     for a, n, b, m in zip(start, size, other, length, strict=True):
-        low, high = max(a, b), max(max(a, b), min(a + n, b + m))
+        low = max(a, b)
+        high = max(low, min(a + n, b + m))
         source.append(slice(low - a, high - a))
         target.append(slice(low - b, high - b))
     return tuple(source), tuple(target)

@@ -163,7 +163,7 @@ def _wave(place: Floats, random: np.random.Generator) -> Floats:
     for _ in range(3):
         direction = random.standard_normal(3) * 2
         field += np.cos(place @ direction + 2 * np.pi * random.random())
-    return field / np.sqrt(1.5)
+    return np.asarray(field / np.sqrt(1.5))
 
 
 def _smooth(noise: Floats, sigma: float) -> Floats:

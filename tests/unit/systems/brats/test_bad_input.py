@@ -9,10 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from trees import rewrite, small_tree
+from trees import SMALL, rewrite, small_tree
 
 from neurocli.core.data.preprocess import preprocess
 from neurocli.core.errors import InputError, NeuroError
+from neurocli.systems.brats.prepare import normalise
+from neurocli.systems.brats.synthetic import paint_case
 
 BAD = "BraTS2021_00001"
 
@@ -68,7 +70,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "truncated": (truncate, "cut short", "flair"),
     "cut off": (of("t1", saturate), "cut off", "t1"),
     "negative": (of("flair", lambda v: v - 1), "background must be 0", "flair"),
-    "elsewhere": (of("seg", lambda v: np.roll(v, (12, 11, 9), (0, 1, 2))), "outside the brain", "seg"),
+    "elsewhere": (
+        of("seg", lambda v: np.roll(v, (12, 11, 9), (0, 1, 2))), "outside the brain", "seg",
+    ),
     "empty": (of("t1", np.zeros_like), "no voxel above 0", "t1"),
 }  # fmt: skip
 
@@ -114,11 +118,7 @@ def test_what_is_strange_but_usable_is_told(tmp_path: Path) -> None:
     assert any("t1 reaches 32767" in note and BAD in note for note in done.notes)
 
 
-def test_scaling_changes_nothing(tmp_path: Path) -> None:
-    from neurocli.systems.brats.prepare import normalise
-    from neurocli.systems.brats.synthetic import paint_case
-    from trees import SMALL
-
+def test_scaling_changes_nothing() -> None:
     volume = paint_case(0, SMALL)[0]["t1"]
     np.testing.assert_allclose(normalise(volume)[0], normalise(volume * 8)[0], atol=1e-6)
 
