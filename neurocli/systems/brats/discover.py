@@ -30,7 +30,8 @@ _NAME = re.compile(
 )
 _SEG = re.compile(r".*seg.*\.nii(\.gz)?", re.IGNORECASE)
 _TIMEPOINT = re.compile(r"(?P<person>BraTS-[A-Z]+-\d+)-\d{3}", re.IGNORECASE)
-_SCAN = re.compile(r"(?P<person>Brats\d\d_.+)_\d+", re.IGNORECASE)
+# Names of 2017 to 2019 end in the number of the scan; those of 2020 in that of the patient.
+_SCAN = re.compile(r"(?P<person>Brats1[789]_.+)_\d+", re.IGNORECASE)
 _GRADES = ("HGG", "LGG")
 _MAX_DEPTH = 5
 _SAMPLE_BYTES = 1 << 16
@@ -197,8 +198,8 @@ def person_of(case: str) -> str:
 
     >>> person_of("BraTS-GLI-00005-001"), person_of("Brats18_TCIA01_201_1")
     ('BraTS-GLI-00005', 'Brats18_TCIA01_201')
-    >>> person_of("BraTS2021_00000")
-    'BraTS2021_00000'
+    >>> person_of("BraTS2021_00000"), person_of("BraTS20_Training_355")
+    ('BraTS2021_00000', 'BraTS20_Training_355')
     """
     match = _TIMEPOINT.fullmatch(case) or _SCAN.fullmatch(case)
     return match["person"] if match else case
@@ -207,7 +208,7 @@ def person_of(case: str) -> str:
 def _traits(case: _Case) -> dict[str, str | None]:
     grade = next((name for name in _GRADES if name in case.folder.parts), None)
     words = case.name.split("_")
-    site = words[1] if re.fullmatch(r"brats\d\d", words[0].lower()) and len(words) > 2 else None
+    site = words[1] if re.fullmatch(r"brats1[789]", words[0].lower()) and len(words) > 2 else None
     return {"grade": grade, "site": site}
 
 
