@@ -17,6 +17,8 @@ from neurocli.core.errors import UsageError
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 """Contrasts in the order of their channels, everywhere."""
 Modality = Literal["t1", "t1ce", "t2", "flair"]
+LABEL_VALUES = {"et4": (0, 1, 2, 4), "et3": (0, 1, 2, 3)}
+"""What label files hold for the classes 0 .. 3, by where enhancing tumour is."""
 LossName = Literal["dice7_ce3", "dice5_ce5", "dice7_ce3_squared", "nnunet"]
 
 

@@ -21,7 +21,7 @@ from neurocli.core.data.documents import read_json
 from neurocli.core.data.manifest import Manifest
 from neurocli.core.data.output import MANIFEST_FILE, describe
 from neurocli.core.errors import InputError
-from neurocli.systems.brats.blocks import MODALITIES
+from neurocli.systems.brats.blocks import LABEL_VALUES, MODALITIES
 
 SCHEMA = "neuro/brats-case/1"
 CASE_FILE, IMAGE_FILE, LABEL_FILE, CENTRES_FILE = (
@@ -121,7 +121,10 @@ def open_case(folder: Path) -> Case:
             tuple(float(n) for n in about["spacing_mm"]),
         )
         names = (str(about["subject"]), str(about["participant"]), bool(about["has_label"]))
-    except (KeyError, TypeError, ValueError) as error:
+        LABEL_VALUES[about["labels"]]
+        affine = np.asarray(about["source"]["affine"], dtype=np.float64).reshape(4, 4)
+        np.linalg.inv(affine)  # predictions go back through it
+    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
         raise InputError(folder / CASE_FILE, f"lacks or misspells {error}") from error
     image = open_array(folder / IMAGE_FILE, n_dims=4)
     label = open_array(folder / LABEL_FILE, n_dims=3) if names[2] else None

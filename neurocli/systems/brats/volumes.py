@@ -12,11 +12,10 @@ import numpy.typing as npt
 from neurocli.core.data.geometry import grid_text, same_grid
 from neurocli.core.data.nifti import ImageHeader, read_image
 from neurocli.core.errors import InputError
-from neurocli.systems.brats.blocks import MODALITIES
+from neurocli.systems.brats.blocks import LABEL_VALUES, MODALITIES
 
 Float32 = npt.NDArray[np.float32]
 
-_STORED = {"et4": (0, 1, 2, 4), "et3": (0, 1, 2, 3)}
 _ENHANCING = 3
 _LARGEST_INT16 = 32767
 _SATURATED_SHARE = 5e-3  # of the brain; a scaled image reaches the maximum in a few voxels only
@@ -84,7 +83,7 @@ def stored_values(label: npt.NDArray[np.uint8], labels: str) -> npt.NDArray[np.u
         label: Classes.
         labels: Which values, a key such as "et4".
     """
-    return np.asarray(_STORED[labels], dtype=np.uint8)[label]
+    return np.asarray(LABEL_VALUES[labels], dtype=np.uint8)[label]
 
 
 def _check_grid(header: ImageHeader, first: ImageHeader) -> None:
@@ -134,7 +133,7 @@ def _check_negative(path: Path, values: Float32, low: float, notes: list[str]) -
 
 
 def _classes(path: Path, values: Float32, labels: str) -> npt.NDArray[np.uint8]:
-    allowed = _STORED[labels]
+    allowed = LABEL_VALUES[labels]
     found = np.unique(values)
     if len(found) > _FEW_VALUES:
         raise InputError(

@@ -80,6 +80,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "key": (lambda f: change(f, shape=None), "lacks or misspells 'shape'"),
     "shape": (lambda f: change(f, shape=[3, 3, 3]), "does not fit case.json"),
     "start": (lambda f: change(f, start=[-1, 0, 0]), "does not fit case.json"),
+    "labels": (lambda f: change(f, labels="0124"), "lacks or misspells '0124'"),
+    "affine": (lambda f: change(f, source={"affine": [[0] * 4] * 4}), "lacks or misspells"),
     "kind": (lambda f: change(f, spacing_mm=["a", 1, 1]), "lacks or misspells"),
     "label": (
         lambda f: write_array(f / "label.npy", np.zeros((2, 2, 2), dtype=np.uint8)),
