@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from neurocli.core.data.nifti import read_image
 from neurocli.core.errors import NeuroError
-from neurocli.core.metrics.segmentation import REGIONS
+from neurocli.core.metrics.segmentation import REGIONS, union_box
 from neurocli.core.paths import safe_name
 from neurocli.core.report.collect import Run, collect_run
 from neurocli.core.report.evaluations import Evaluation
@@ -134,11 +134,13 @@ def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -
     shown = [MODALITIES.index("flair"), MODALITIES.index("t1ce")]
     image, truth = case.whole(shown)
     plane = int(((truth if truth.any() else predicted) > 0).sum(axis=(0, 1)).argmax())
+    box = _shown_box((image != 0).any(axis=0)[..., plane])
+    flair, t1ce = (image[channel, ..., plane][box] for channel in (0, 1))
     panels = [
-        ("FLAIR", image[0, ..., plane], None),
-        ("T1ce", image[1, ..., plane], None),
-        *([("truth", image[0, ..., plane], truth[..., plane])] if case.label is not None else []),
-        ("prediction", image[0, ..., plane], predicted[..., plane]),
+        ("FLAIR", flair, None),
+        ("T1ce", t1ce, None),
+        *([("truth", flair, truth[..., plane][box])] if case.label is not None else []),
+        ("prediction", flair, predicted[..., plane][box]),
     ]
     row = np.concatenate([_panel(grey, labels) for _, grey, labels in panels], axis=1)
     width = row.shape[1] / len(panels)
@@ -165,6 +167,10 @@ def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -
         alt=_agreement(case, truth, predicted),
         inches=(8.0, 2.4),
     )
+
+
+def _shown_box(brain: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    return union_box(brain, margin=_GAP) if brain.any() else (slice(None), slice(None))
 
 
 def _panel(grey: npt.NDArray[Any], labels: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
