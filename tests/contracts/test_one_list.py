@@ -13,9 +13,15 @@ from neurocli.core.engine.task import Part
 from neurocli.core.infer.windows import BLENDS, EXTENTS
 from neurocli.core.metrics.lesions import RULES
 from neurocli.core.metrics.segmentation import CLASSES, EMPTY_RULES, Definition
+from neurocli.core.nn.blocks3d import DOWNS, STEMS
+from neurocli.core.nn.layers3d import ACTIVATIONS, NORMS
+from neurocli.core.nn.mobilevit3d import FUSIONS
 from neurocli.core.nn.positions import METHODS
 from neurocli.systems.brats import blocks
 from neurocli.systems.brats import config as brats
+from neurocli.systems.brats.blocks import MODALITIES, Modality
+from neurocli.systems.brats.models.mobile_unetr import VARIANTS
+from neurocli.systems.brats.stages import DOWN_NAMES, STEM_NAMES
 from neurocli.systems.fmri import config
 from neurocli.systems.fmri.models.fmamba import TOKEN_MASKS
 from neurocli.systems.fmri.models.heads import HEADS
@@ -56,8 +62,16 @@ def test_tumour_words() -> None:
     assert allowed(blocks.BratsTaskBlock, "empty") == list(EMPTY_RULES)
     assert allowed(blocks.BratsTaskBlock, "hd95") == words(Definition)
     assert allowed(blocks.BratsTaskBlock, "lesions") == [*RULES, "none"]
-    assert words(blocks.Modality) == list(blocks.MODALITIES)
-    assert words(brats.Modality) == list(blocks.MODALITIES)
+
+
+def test_blocks_and_styles() -> None:
+    assert tuple(STEMS) == STEM_NAMES
+    assert tuple(DOWNS) == DOWN_NAMES
+    assert allowed(brats.BranchNetConfig, "norm") == list(NORMS)
+    assert allowed(brats.BranchNetConfig, "act") == list(ACTIVATIONS)
+    assert allowed(brats.BranchNetConfig, "mvit_fusion") == list(FUSIONS)
+    assert set(allowed(brats.MobileUnetrConfig, "variant")) == set(VARIANTS)
+    assert words(brats.Modality) == list(MODALITIES) == words(Modality)
     assert len(CLASSES) == brats.N_CLASSES
 
 

@@ -60,13 +60,17 @@ def conv3d(
 
 
 def takes_slow_path(x: Tensor, weight: Tensor, groups: int) -> bool:
-    """Return whether torch would leave oneDNN for this convolution."""
+    """Return whether torch would leave oneDNN for this convolution and lose by it.
+
+    A 1x1x1 kernel is one matrix product on either path.
+    """
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.ndim == 5
         and x.shape[0] == 1
         and groups == 1
+        and weight[0, 0].numel() > 1
         and not (weight.shape[-1] > 3 and weight.shape[-2] > 3)
         and x.shape[1] * x.shape[2] * x.shape[3] <= SMALL_INPUT
     )

@@ -180,9 +180,10 @@ class _Lattice:
         spans = [(k - 1) * d for k, d in zip(taps, dilation, strict=True)]
         pairs = list(zip(grid, padding, spans, strict=True))
         self.out_size = tuple(n + 2 * p - span for n, p, span in pairs)
-        # Lags reach from -p to span - p; beyond the grid on either side lie only zeros.
+        # Lags reach from -p to span - p; beyond the grid on either side lie only zeros. On a
+        # grid smaller than the kernel the circle must still hold every tap.
         self.circle = tuple(
-            quick_size(max(n, out) + max(p, span - p))
+            quick_size(max(max(n, out) + max(p, span - p), span + 1))
             for (n, p, span), out in zip(pairs, self.out_size, strict=True)
         )
 

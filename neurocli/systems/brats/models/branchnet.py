@@ -56,6 +56,9 @@ class BranchNet(Routed):
     Args:
         config: Every axis of the network.
         info: What the data tell: `modalities` in channel order, `n_classes`.
+
+    Attributes:
+        branch_names: Names of the stages of each branch, stem first.
     """
 
     def __init__(self, config: BranchNetConfig, info: Mapping[str, Any]) -> None:
@@ -70,7 +73,7 @@ class BranchNet(Routed):
             large_kernel=config.large_kernel,
             fusion=config.mvit_fusion,
         )
-        self._branches = self._add_branches(style)
+        self.branch_names = self._add_branches(style)
         self._attentions = self._add_attentions()
         self._fused = self._add_fused(style)
         self._ups = self._add_decoder(replace(style, act="relu"))
@@ -204,7 +207,7 @@ class BranchNet(Routed):
         for level in range(1, self.config.branch_stages + 2):
             parts = [
                 self._stage(names[level - 1])(part)
-                for names, part in zip(self._branches, parts, strict=True)
+                for names, part in zip(self.branch_names, parts, strict=True)
             ]
             if level in self._attentions:
                 weights[level] = self._stage(self._attentions[level])(parts)
