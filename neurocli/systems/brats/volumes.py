@@ -89,10 +89,13 @@ def stored_values(label: npt.NDArray[np.uint8], labels: str) -> npt.NDArray[np.u
 def _check_grid(header: ImageHeader, first: ImageHeader) -> None:
     if same_grid(header.shape, header.affine, first.shape, first.affine):
         return
+    own, other = (grid_text(each.shape, each.affine) for each in (header, first))
+    if own == other:
+        moved = float(np.linalg.norm((header.affine - first.affine)[:3, 3]))
+        own, other = f"{own}, moved by {moved:.3g} mm or turned", "as it should be"
     raise InputError(
         header.path,
-        f"lies on another grid ({grid_text(header.shape, header.affine)}) than "
-        f"{first.path.name} ({grid_text(first.shape, first.affine)})",
+        f"lies on another grid ({own}) than {first.path.name} ({other})",
         "register and resample the contrasts to one grid first",
     )
 

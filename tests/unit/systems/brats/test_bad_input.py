@@ -66,7 +66,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "label 3": (of("seg", put(3, np.uint8)), "holds label 3", "seg"),
     "NaN": (of("t1", put(np.nan, np.float32)), "NaN or Inf", "t1"),
     "shape": (of("t2", lambda v: v[:-1]), "another grid", "t2"),
-    "affine": (shifted, "another grid", "t2"),
+    "affine": (shifted, "moved by 5 mm or turned", "t2"),
     "truncated": (truncate, "cut short", "flair"),
     "cut off": (of("t1", saturate), "cut off", "t1"),
     "negative": (of("flair", lambda v: v - 1), "background must be 0", "flair"),
