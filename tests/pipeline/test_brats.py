@@ -128,6 +128,20 @@ def test_unlabelled_cases_are_predicted_and_not_scored(
     assert max(values) <= 3  # this year's files hold 3 for enhancing tumour
 
 
+def test_images_of_an_earlier_judgement_do_not_stay(
+    run: neurocli.RunResult, tmp_path: Path
+) -> None:
+    neurocli.evaluate(run.checkpoint, part="val", out=tmp_path, save_predictions=True)
+    before = {path.name for path in (tmp_path / "predictions").glob("*.nii.gz")}
+    neurocli.evaluate(run.checkpoint, part="test", out=tmp_path, save_predictions=True)
+    after = {path.name for path in (tmp_path / "predictions").glob("*.nii.gz")}
+    assert before
+    assert after
+    assert not before & after
+    neurocli.evaluate(run.checkpoint, part="test", out=tmp_path)
+    assert not list((tmp_path / "predictions").glob("*.nii.gz"))
+
+
 def test_a_run_taken_up_again_ends_with_the_same_weights(dataset: Path, tmp_path: Path) -> None:
     settings = [*SMALL, "data.augment=flip"]
     whole = neurocli.train("unet3d_xs", data=dataset, epochs=2, set=settings, out=tmp_path / "a")

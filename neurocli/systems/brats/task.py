@@ -118,8 +118,11 @@ class SegmentationTask(Task):
         """Write the prediction of each case from now on, as a NIfTI file on the grid of its input.
 
         Args:
-            folder: Gets `<case>.nii.gz` with the label values of the case's dataset.
+            folder: Gets `<case>.nii.gz` with the label values of the case's dataset; what an
+                earlier judgement left there is removed.
         """
+        for image in folder.glob("*.nii.gz"):
+            image.unlink()
         self._folder = folder
 
     def summarise(self, rows: Rows) -> Summary:
