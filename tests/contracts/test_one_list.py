@@ -10,11 +10,14 @@ from neurocli.core.cohort.splits import PARTS
 from neurocli.core.data.scaling import SCALINGS
 from neurocli.core.engine import evaluate
 from neurocli.core.engine.task import Part
-from neurocli.core.metrics.segmentation import CLASSES
+from neurocli.core.infer.windows import BLENDS, EXTENTS
+from neurocli.core.metrics.lesions import RULES
+from neurocli.core.metrics.segmentation import CLASSES, EMPTY_RULES, Definition
 from neurocli.core.nn.blocks3d import DOWNS, STEMS
 from neurocli.core.nn.layers3d import ACTIVATIONS, NORMS
 from neurocli.core.nn.mobilevit3d import FUSIONS
 from neurocli.core.nn.positions import METHODS
+from neurocli.systems.brats import blocks
 from neurocli.systems.brats import config as brats
 from neurocli.systems.brats.blocks import MODALITIES, Modality
 from neurocli.systems.brats.models.mobile_unetr import VARIANTS
@@ -51,6 +54,14 @@ def test_model_words() -> None:
     assert set(allowed(config.FMambaConfig, "pe_method")) == set(METHODS)
     assert set(allowed(config.FMambaConfig, "token_mask")) == set(TOKEN_MASKS)
     assert set(allowed(config.FMambaHeadConfig, "head")) == set(HEADS)
+
+
+def test_tumour_words() -> None:
+    assert allowed(blocks.BratsTaskBlock, "blend") == list(BLENDS)
+    assert allowed(blocks.BratsTaskBlock, "extent") == list(EXTENTS)
+    assert allowed(blocks.BratsTaskBlock, "empty") == list(EMPTY_RULES)
+    assert allowed(blocks.BratsTaskBlock, "hd95") == words(Definition)
+    assert allowed(blocks.BratsTaskBlock, "lesions") == [*RULES, "none"]
 
 
 def test_blocks_and_styles() -> None:

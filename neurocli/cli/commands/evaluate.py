@@ -56,9 +56,7 @@ def evaluate(
     blend: Annotated[
         str | None, value("cosine|gaussian|constant", "Weights of a window.", _TUMOUR)
     ] = None,
-    tta: Annotated[
-        bool | None, switch("--tta", "Average over mirrored copies.", _TUMOUR)
-    ] = None,
+    tta: Annotated[bool | None, switch("--tta", "Average over mirrored copies.", _TUMOUR)] = None,
     empty: Annotated[
         str | None, value("brats|nan|zero", "Score of an absent tumour part.", _TUMOUR)
     ] = None,

@@ -12,7 +12,7 @@ from neurocli.cli.options import value
 from neurocli.cli.page import CONFIG_PANEL, RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
 from neurocli.cli.views import show_prepared
-from neurocli.core.catalog import datasets
+from neurocli.core.catalog import datasets, find_dataset
 
 _READ, _RUN = "How runs are read", RUN_PANEL
 
@@ -103,4 +103,9 @@ def preprocess(
             options={**further, **chosen},
             origins=dict.fromkeys(further, "--set") | origins,
         )
-    return show_prepared("preprocess", result, next_step=("neuro", "convert-hdf5", out, "-o", "h5"))
+    room, _ = find_dataset(dataset)
+    converts = ("convert-hdf5", out, "-o", "h5")
+    splits = ("split", out, "-o", "split.json")
+    return show_prepared(
+        "preprocess", result, next_step=("neuro", *(converts if room.convert else splits))
+    )

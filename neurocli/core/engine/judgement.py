@@ -161,6 +161,10 @@ def write_judgement(
             durable_write(out / name, _as_csv(table))
         else:
             (out / name).unlink(missing_ok=True)
+    if rows is None:
+        # Images of an earlier judgement must not pass for this one's.
+        for image in (out / "predictions").glob("*.nii.gz"):
+            image.unlink()
     _write_embeddings(out, embeddings)
     durable_json(out / "metrics.json", metrics_record(result))
 

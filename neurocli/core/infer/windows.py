@@ -160,6 +160,7 @@ class Weights:
     def __init__(self, grid: WindowGrid, device: torch.device) -> None:
         self._grid = grid
         self._whole = None
+        self._shares_of = zeros(grid.size, device)  # one buffer for all windows in turn
         if grid.blend == "gaussian":
             self._window = window_weights(grid.size, grid.blend).to(device)
             self._whole = zeros(grid.shape, device)
@@ -180,11 +181,12 @@ class Weights:
         return [own / total[start : start + size] for start in starts]
 
     def of(self, window: Window) -> Tensor:
-        """Return the shares of a window, (d, h, w) float32."""
+        """Return the shares of a window, (d, h, w) float32; the next call overwrites them."""
         if self._whole is not None:
-            return self._window / self._whole[_box(window, self._grid.size)]
+            whole = self._whole[_box(window, self._grid.size)]
+            return torch.div(self._window, whole, out=self._shares_of)
         d, h, w = (self._axes[axis][index] for axis, index in enumerate(window.place))
-        return d[:, None, None] * (h[:, None] * w)
+        return torch.mul(d[:, None, None], h[:, None] * w, out=self._shares_of)
 
 
 def _box(window: Window, size: Triple) -> tuple[slice, ...]:

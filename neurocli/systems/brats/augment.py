@@ -30,9 +30,6 @@ class Augmentation:
     """
 
     def __init__(self, kind: Kind, n_axes: int) -> None:
-        # Imported here: MONAI takes seconds, and most runs need none of it.
-        from monai.transforms import Compose
-
         steps: list[Any] = []
         if kind in ("flip", "all"):
             steps += _flips(n_axes)
@@ -40,7 +37,7 @@ class Augmentation:
             steps.append(_affine(n_axes))
         if kind in ("intensity", "all"):
             steps += _intensities()
-        self._steps = Compose(steps)
+        self._steps = _transform("Compose")(steps)
 
     def __call__(
         self, image: Floats, label: Labels, key: tuple[int, int, int]
@@ -63,20 +60,25 @@ class Augmentation:
         )
 
 
+def _transform(name: str) -> Any:
+    # Imported here: MONAI takes seconds, and most runs need none of it.
+    from monai import transforms
+
+    return getattr(transforms, name)
+
+
 _KEYS = ("image", "label", "brain")
 
 
 def _flips(n_axes: int) -> list[Any]:
-    from monai.transforms import RandFlipd
-
-    return [RandFlipd(_KEYS, prob=_CHANCE, spatial_axis=axis) for axis in range(n_axes)]
+    return [
+        _transform("RandFlipd")(_KEYS, prob=_CHANCE, spatial_axis=axis) for axis in range(n_axes)
+    ]
 
 
 def _affine(n_axes: int) -> Any:
-    from monai.transforms import RandAffined
-
     turns = (_TURN,) * 3 if n_axes == 3 else (_TURN,)
-    return RandAffined(
+    return _transform("RandAffined")(
         _KEYS,
         prob=_CHANCE,
         rotate_range=turns,
@@ -87,16 +89,9 @@ def _affine(n_axes: int) -> Any:
 
 
 def _intensities() -> list[Any]:
-    from monai.transforms import (
-        RandAdjustContrastd,
-        RandGaussianNoised,
-        RandScaleIntensityd,
-        RandShiftIntensityd,
-    )
-
     return [
-        RandScaleIntensityd("image", factors=_GAIN, prob=_CHANCE, channel_wise=True),
-        RandShiftIntensityd("image", offsets=_OFFSET, prob=_CHANCE),
-        RandAdjustContrastd("image", prob=_RARE, gamma=_GAMMA),
-        RandGaussianNoised("image", prob=_RARE, std=_NOISE),
+        _transform("RandScaleIntensityd")("image", factors=_GAIN, prob=_CHANCE, channel_wise=True),
+        _transform("RandShiftIntensityd")("image", offsets=_OFFSET, prob=_CHANCE),
+        _transform("RandAdjustContrastd")("image", prob=_RARE, gamma=_GAMMA),
+        _transform("RandGaussianNoised")("image", prob=_RARE, std=_NOISE),
     ]

@@ -17,14 +17,16 @@ from neurocli.core.errors import UsageError
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 """Contrasts in the order of their channels, everywhere."""
 Modality = Literal["t1", "t1ce", "t2", "flair"]
+LABEL_VALUES = {"et4": (0, 1, 2, 4), "et3": (0, 1, 2, 3)}
+"""What label files hold for the classes 0 .. 3, by where enhancing tumour is."""
 LossName = Literal["dice7_ce3", "dice5_ce5", "dice7_ce3_squared", "nnunet"]
 
 
 class PreprocessOptions(Block):
     """Say how raw cases become the cache that training reads."""
 
-    labels: Literal["auto", "0124", "0123"] = Field(
-        "auto", description="label values on disk; auto: 0123 for t1n t1c t2w t2f, else 0124"
+    labels: Literal["auto", "et4", "et3"] = Field(
+        "auto", description="enhancing tumour on disk: 3 or 4; auto: 3 where files are named t1c"
     )
     dtype: Literal["float32", "float16"] = Field(
         "float32", description="of stored intensities; float16 halves the cache, rounding to 0.1 %"

@@ -14,7 +14,7 @@ from neurocli.systems.brats.blocks import PreprocessOptions
 from neurocli.systems.brats.prepare import FORMAT_VERSION
 from neurocli.systems.brats.synthetic import CohortSpec, case_name
 
-_PAINTING = "1"  # changes whenever `synthetic` paints something else
+_PAINTING = "2"  # changes whenever `synthetic` paints something else
 
 
 def built_in_cohort(

@@ -98,9 +98,7 @@ def _folder(data: BratsDataBlock, listener: Listener) -> tuple[Path, bool]:
     return folder, bool(describe(folder).get("built_in_data", False))
 
 
-def _open_cases(
-    folder: Path, left_out: list[tuple[str, str]], *, need_labels: bool
-) -> list[Case]:
+def _open_cases(folder: Path, left_out: list[tuple[str, str]], *, need_labels: bool) -> list[Case]:
     cases = []
     for subject, path in case_folders(folder):
         try:
@@ -121,17 +119,15 @@ def _open_cases(
 def _info(config: RunConfig, cases: Sequence[Case]) -> dict[str, Any]:
     data = cast(BratsDataBlock, config.data)
     _, card = find_model(config.model.name)
-    wanted = data.modalities
-    if wanted is None:
-        named = set(getattr(config.model, "modalities", ())) or set(MODALITIES)
-        wanted = tuple(name for name in MODALITIES if name in named)
+    asked: Sequence[str] = data.modalities or getattr(config.model, "modalities", ()) or MODALITIES
+    wanted = [name for name in MODALITIES if name in asked]
     is_flat = data.dims == "2d" or (data.dims == "auto" and "2d" in card.tags)
     if is_flat and "3d" in card.tags:
         raise UsageError(
             f"{card.name} takes volumes, not slices", where="data.dims", hint="use auto or 3d"
         )
     return {
-        "modalities": list(wanted),
+        "modalities": wanted,
         "n_classes": len(CLASSES),
         "dims": 2 if is_flat else 3,
         "spacing_mm": [list(spacing) for spacing in sorted({case.spacing_mm for case in cases})],

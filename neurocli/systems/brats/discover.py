@@ -1,4 +1,4 @@
-"""Find the cases of a tumour dataset: BraTS trees of any year, flat folders, with or without labels.
+"""Find the cases of a tumour dataset: BraTS trees of any year, flat folders, labelled or not.
 
 A file belongs to a case by what stands before its last word: `Brats18_X_t1ce.nii.gz` is the t1ce of
 `Brats18_X`. Both spellings of the contrasts are known; the newer one comes with labels 0 1 2 3
@@ -30,7 +30,8 @@ _NAME = re.compile(
 )
 _SEG = re.compile(r".*seg.*\.nii(\.gz)?", re.IGNORECASE)
 _TIMEPOINT = re.compile(r"(?P<person>BraTS-[A-Z]+-\d+)-\d{3}", re.IGNORECASE)
-_SCAN = re.compile(r"(?P<person>Brats\d\d_.+)_\d+", re.IGNORECASE)
+# Names of 2017 to 2019 end in the number of the scan; those of 2020 in that of the patient.
+_SCAN = re.compile(r"(?P<person>Brats1[789]_.+)_\d+", re.IGNORECASE)
 _GRADES = ("HGG", "LGG")
 _MAX_DEPTH = 5
 _SAMPLE_BYTES = 1 << 16
@@ -131,9 +132,7 @@ def _complete(cases: Sequence[_Case], failures: list[tuple[str, str]]) -> list[_
     return whole
 
 
-def _without_repeats(
-    cases: Sequence[_Case], failures: list[tuple[str, str]]
-) -> list[_Case]:
+def _without_repeats(cases: Sequence[_Case], failures: list[tuple[str, str]]) -> list[_Case]:
     """Keep the first of cases with one name, or with the same images under two names."""
     kept: dict[str, _Case] = {}
     sizes: dict[int, list[_Case]] = defaultdict(list)
@@ -185,7 +184,7 @@ def _sample(path: Path) -> str:
 
 def _item(case: _Case, labels: str) -> Item:
     files = [case.files[name] for name in (*MODALITIES, "seg") if name in case.files]
-    values = ("0123" if case.is_new else "0124") if labels == "auto" else labels
+    values = ("et3" if case.is_new else "et4") if labels == "auto" else labels
     details = {
         "kind": "files",
         "files": {name: str(path) for name, path in case.files.items()},
@@ -199,8 +198,8 @@ def person_of(case: str) -> str:
 
     >>> person_of("BraTS-GLI-00005-001"), person_of("Brats18_TCIA01_201_1")
     ('BraTS-GLI-00005', 'Brats18_TCIA01_201')
-    >>> person_of("BraTS2021_00000")
-    'BraTS2021_00000'
+    >>> person_of("BraTS2021_00000"), person_of("BraTS20_Training_355")
+    ('BraTS2021_00000', 'BraTS20_Training_355')
     """
     match = _TIMEPOINT.fullmatch(case) or _SCAN.fullmatch(case)
     return match["person"] if match else case
@@ -209,7 +208,7 @@ def person_of(case: str) -> str:
 def _traits(case: _Case) -> dict[str, str | None]:
     grade = next((name for name in _GRADES if name in case.folder.parts), None)
     words = case.name.split("_")
-    site = words[1] if re.fullmatch(r"brats\d\d", words[0].lower()) and len(words) > 2 else None
+    site = words[1] if re.fullmatch(r"brats1[789]", words[0].lower()) and len(words) > 2 else None
     return {"grade": grade, "site": site}
 
 

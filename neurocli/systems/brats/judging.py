@@ -115,9 +115,7 @@ def summarise_cases(rows: Rows, settings: BratsTaskBlock) -> Summary:
     """
     judged = [row for row in rows if "dice_mean" in row]
     names = [name for name in METRICS if judged and name in judged[0]]
-    columns = {
-        name: np.array([row[name] for row in judged], dtype=np.float64) for name in names
-    }
+    columns = {name: np.array([row[name] for row in judged], dtype=np.float64) for name in names}
     metrics = {name: _column_mean(name) for name in names}
     intervals = (
         bootstrap_ci(columns, metrics, participants=[row["participant"] for row in judged])
@@ -178,9 +176,7 @@ def _details(judged: Rows, settings: BratsTaskBlock) -> dict[str, Any]:
     }
 
 
-def _notes(
-    rows: Rows, judged: Rows, names: Sequence[str], settings: BratsTaskBlock
-) -> list[str]:
+def _notes(rows: Rows, judged: Rows, names: Sequence[str], settings: BratsTaskBlock) -> list[str]:
     found = []
     if len(judged) < len(rows):
         found.append(f"{len(rows) - len(judged)} cases have no labels and are not scored")

@@ -108,7 +108,7 @@ def _raw(item: Item) -> tuple[RawCase, str]:
     if item.details["kind"] == "synthetic":
         from neurocli.systems.brats.synthetic import paint_item
 
-        return paint_item(item), "0124"
+        return paint_item(item), "et4"
     labels = str(item.details["labels"])
     return read_case(item.details["files"], labels), labels
 

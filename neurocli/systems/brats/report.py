@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from neurocli.core.data.nifti import read_image
 from neurocli.core.errors import NeuroError
-from neurocli.core.metrics.segmentation import REGIONS
+from neurocli.core.metrics.segmentation import REGIONS, union_box
 from neurocli.core.paths import safe_name
 from neurocli.core.report.collect import Run, collect_run
 from neurocli.core.report.evaluations import Evaluation
@@ -81,7 +81,9 @@ def _dice_by_case(run: Run, evaluation: Evaluation) -> Figure | None:
         axes.set_ylabel("Dice [share]")
 
     means = ", ".join(
-        f"{name.upper()} {number_text(float(np.mean(cells)))}" for name, cells in values.items() if cells
+        f"{name.upper()} {number_text(float(np.mean(cells)))}"
+        for name, cells in values.items()
+        if cells
     )
     return draw(
         paint,
@@ -97,7 +99,7 @@ def _overlays(run: Run, evaluation: Evaluation) -> list[Figure]:
     names = [name for name in evaluation.subjects.column("subject") or () if name]
     kept = [name for name in names if (folder / f"{safe_name(name)}.nii.gz").is_file()]
     cases = _dataset(run) if kept else {}
-    pictures = []
+    pictures: list[Figure] = []
     for name in kept:
         if name in cases and len(pictures) < _MAX_OVERLAYS:
             picture = _overlay(run, evaluation, cases[name], folder / f"{safe_name(name)}.nii.gz")
@@ -132,11 +134,13 @@ def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -
     shown = [MODALITIES.index("flair"), MODALITIES.index("t1ce")]
     image, truth = case.whole(shown)
     plane = int(((truth if truth.any() else predicted) > 0).sum(axis=(0, 1)).argmax())
+    box = _shown_box((image != 0).any(axis=0)[..., plane])
+    flair, t1ce = (image[channel, ..., plane][box] for channel in (0, 1))
     panels = [
-        ("FLAIR", image[0, ..., plane], None),
-        ("T1ce", image[1, ..., plane], None),
-        *([("truth", image[0, ..., plane], truth[..., plane])] if case.label is not None else []),
-        ("prediction", image[0, ..., plane], predicted[..., plane]),
+        ("FLAIR", flair, None),
+        ("T1ce", t1ce, None),
+        *([("truth", flair, truth[..., plane][box])] if case.label is not None else []),
+        ("prediction", flair, predicted[..., plane][box]),
     ]
     row = np.concatenate([_panel(grey, labels) for _, grey, labels in panels], axis=1)
     width = row.shape[1] / len(panels)
@@ -145,7 +149,9 @@ def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -
         axes.imshow(row, interpolation="nearest")
         axes.grid(visible=False)
         for place, (title, *_) in enumerate(panels):
-            axes.text((place + 0.5) * width, -3, title, ha="center", va="bottom", color=palette.text)
+            axes.text(
+                (place + 0.5) * width, -3, title, ha="center", va="bottom", color=palette.text
+            )
         for place, (name, color) in enumerate(zip(_NAMES, _COLOURS, strict=True)):
             x = (place + 0.5) / len(_NAMES)
             axes.text(
@@ -156,11 +162,15 @@ def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -
     return draw(
         paint,
         title=visible(f"Case {case.subject}, {evaluation.part}"),
-        caption=f"axial slice {plane} of {case.shape[2]}, left of the image is the patient's right; "
+        caption=f"axial slice {plane} of {case.shape[2]}, the patient's right is on the left; "
         f"{run.name}/{evaluation.source.removesuffix('metrics.json')}predictions",
         alt=_agreement(case, truth, predicted),
         inches=(8.0, 2.4),
     )
+
+
+def _shown_box(brain: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    return union_box(brain, margin=_GAP) if brain.any() else (slice(None), slice(None))
 
 
 def _panel(grey: npt.NDArray[Any], labels: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:

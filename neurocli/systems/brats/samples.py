@@ -133,8 +133,8 @@ class PatchSet(_Cases):
         label = np.zeros((len(samples), *shape), dtype=np.uint8)
         for row, sample in enumerate(samples):
             inside = tuple(slice(0, length) for length in sample["label"].shape)
-            image[(row, slice(None), *inside)] = sample["image"]
-            label[(row, *inside)] = sample["label"]
+            image[row][(slice(None), *inside)] = sample["image"]
+            label[row][inside] = sample["label"]
         return {
             "image": torch.from_numpy(image),
             "label": torch.from_numpy(label),
@@ -179,6 +179,4 @@ class CaseSet(_Cases):
 
 
 def _names(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        key: [sample[key] for sample in samples] for key in ("participant", "subject", "start")
-    }
+    return {key: [sample[key] for sample in samples] for key in ("participant", "subject", "start")}

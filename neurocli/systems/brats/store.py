@@ -21,7 +21,7 @@ from neurocli.core.data.documents import read_json
 from neurocli.core.data.manifest import Manifest
 from neurocli.core.data.output import MANIFEST_FILE, describe
 from neurocli.core.errors import InputError
-from neurocli.systems.brats.blocks import MODALITIES
+from neurocli.systems.brats.blocks import LABEL_VALUES, MODALITIES
 
 SCHEMA = "neuro/brats-case/1"
 CASE_FILE, IMAGE_FILE, LABEL_FILE, CENTRES_FILE = (
@@ -93,7 +93,8 @@ def _overlap(
     """Return the common part of two boxes, as places in the first and in the second."""
     source, target = [], []
     for a, n, b, m in zip(start, size, other, length, strict=True):
-        low, high = max(a, b), max(max(a, b), min(a + n, b + m))
+        low = max(a, b)
+        high = max(low, min(a + n, b + m))
         source.append(slice(low - a, high - a))
         target.append(slice(low - b, high - b))
     return tuple(source), tuple(target)
@@ -120,7 +121,10 @@ def open_case(folder: Path) -> Case:
             tuple(float(n) for n in about["spacing_mm"]),
         )
         names = (str(about["subject"]), str(about["participant"]), bool(about["has_label"]))
-    except (KeyError, TypeError, ValueError) as error:
+        LABEL_VALUES[about["labels"]]
+        affine = np.asarray(about["source"]["affine"], dtype=np.float64).reshape(4, 4)
+        np.linalg.inv(affine)  # predictions go back through it
+    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
         raise InputError(folder / CASE_FILE, f"lacks or misspells {error}") from error
     image = open_array(folder / IMAGE_FILE, n_dims=4)
     label = open_array(folder / LABEL_FILE, n_dims=3) if names[2] else None
@@ -133,9 +137,7 @@ def open_case(folder: Path) -> Case:
         or (label is not None and label.shape != box)
     ):
         raise InputError(folder / IMAGE_FILE, "does not fit case.json", "prepare the case again")
-    return Case(
-        names[0], names[1], shape, start, image, label, np.asarray(centres), spacing, about
-    )  # type: ignore[arg-type]
+    return Case(names[0], names[1], shape, start, image, label, np.asarray(centres), spacing, about)  # type: ignore[arg-type]
 
 
 def case_folders(folder: Path) -> list[tuple[str, Path]]:

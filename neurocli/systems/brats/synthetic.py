@@ -163,7 +163,7 @@ def _wave(place: Floats, random: np.random.Generator) -> Floats:
     for _ in range(3):
         direction = random.standard_normal(3) * 2
         field += np.cos(place @ direction + 2 * np.pi * random.random())
-    return field / np.sqrt(1.5)
+    return np.asarray(field / np.sqrt(1.5))
 
 
 def _smooth(noise: Floats, sigma: float) -> Floats:
@@ -221,7 +221,7 @@ def write_tree(
             word = _NEW_WORDS[kind] if is_new else kind
             write_image(home / f"{name}{gap}{word}{suffix}", images[kind], spec.affine)
         if with_labels:
-            stored = stored_values(label, "0123" if is_new else "0124")
+            stored = stored_values(label, "et3" if is_new else "et4")
             write_image(home / f"{name}{gap}seg{suffix}", stored, spec.affine)
         folders.append(home)
     return folders

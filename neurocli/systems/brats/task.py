@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from neurocli.core.data.nifti import write_image
@@ -23,8 +22,8 @@ from neurocli.core.engine.task import (
     Task,
 )
 from neurocli.core.events import Listener
-from neurocli.core.infer.sliding_window import sliding_window_labels
 from neurocli.core.infer.slices import slice_labels
+from neurocli.core.infer.sliding_window import sliding_window_labels
 from neurocli.core.paths import safe_name
 from neurocli.systems.brats.blocks import BratsDataBlock, BratsTaskBlock
 from neurocli.systems.brats.judging import score_case, summarise_cases
@@ -119,8 +118,11 @@ class SegmentationTask(Task):
         """Write the prediction of each case from now on, as a NIfTI file on the grid of its input.
 
         Args:
-            folder: Gets `<case>.nii.gz` with the label values of the case's dataset.
+            folder: Gets `<case>.nii.gz` with the label values of the case's dataset; what an
+                earlier judgement left there is removed.
         """
+        for image in folder.glob("*.nii.gz"):
+            image.unlink()
         self._folder = folder
 
     def summarise(self, rows: Rows) -> Summary:

@@ -48,9 +48,7 @@ class Thresholds:
         """Return classes of a case's whole volume."""
         label = np.zeros(case.shape, dtype=np.uint8)
         label[
-            tuple(
-                slice(a, a + n) for a, n in zip(case.start, case.image.shape[1:], strict=True)
-            )
+            tuple(slice(a, a + n) for a, n in zip(case.start, case.image.shape[1:], strict=True))
         ] = self.apply(case.image)
         return label
 

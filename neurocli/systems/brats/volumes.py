@@ -12,11 +12,10 @@ import numpy.typing as npt
 from neurocli.core.data.geometry import grid_text, same_grid
 from neurocli.core.data.nifti import ImageHeader, read_image
 from neurocli.core.errors import InputError
-from neurocli.systems.brats.blocks import MODALITIES
+from neurocli.systems.brats.blocks import LABEL_VALUES, MODALITIES
 
 Float32 = npt.NDArray[np.float32]
 
-_STORED = {"0124": (0, 1, 2, 4), "0123": (0, 1, 2, 3)}
 _ENHANCING = 3
 _LARGEST_INT16 = 32767
 _SATURATED_SHARE = 5e-3  # of the brain; a scaled image reaches the maximum in a few voxels only
@@ -47,7 +46,7 @@ def read_case(files: Mapping[str, str], labels: str) -> RawCase:
 
     Args:
         files: Contrast or "seg" -> path.
-        labels: Which values the label file may hold, a key such as "0124".
+        labels: Which values the label file may hold, a key such as "et4".
 
     Raises:
         InputError: A file is damaged or holds NaN; grids differ; a background is negative; an
@@ -82,18 +81,21 @@ def stored_values(label: npt.NDArray[np.uint8], labels: str) -> npt.NDArray[np.u
 
     Args:
         label: Classes.
-        labels: Which values, a key such as "0124".
+        labels: Which values, a key such as "et4".
     """
-    return np.asarray(_STORED[labels], dtype=np.uint8)[label]
+    return np.asarray(LABEL_VALUES[labels], dtype=np.uint8)[label]
 
 
 def _check_grid(header: ImageHeader, first: ImageHeader) -> None:
     if same_grid(header.shape, header.affine, first.shape, first.affine):
         return
+    own, other = (grid_text(each.shape, each.affine) for each in (header, first))
+    if own == other:
+        moved = float(np.linalg.norm((header.affine - first.affine)[:3, 3]))
+        own, other = f"{own}, moved by {moved:.3g} mm or turned", "as it should be"
     raise InputError(
         header.path,
-        f"lies on another grid ({grid_text(header.shape, header.affine)}) than "
-        f"{first.path.name} ({grid_text(first.shape, first.affine)})",
+        f"lies on another grid ({own}) than {first.path.name} ({other})",
         "register and resample the contrasts to one grid first",
     )
 
@@ -134,7 +136,7 @@ def _check_negative(path: Path, values: Float32, low: float, notes: list[str]) -
 
 
 def _classes(path: Path, values: Float32, labels: str) -> npt.NDArray[np.uint8]:
-    allowed = _STORED[labels]
+    allowed = LABEL_VALUES[labels]
     found = np.unique(values)
     if len(found) > _FEW_VALUES:
         raise InputError(
@@ -142,7 +144,7 @@ def _classes(path: Path, values: Float32, labels: str) -> npt.NDArray[np.uint8]:
         )
     unknown = [f"{value:g}" for value in found if value not in allowed]
     if unknown:
-        fix = "if they follow another year's values, prepare them with --set labels=0123 or 0124"
+        fix = "if they follow another year's values, prepare them with --set labels=et3 or et4"
         raise InputError(
             path,
             f"holds label {', '.join(unknown)}; allowed are {' '.join(map(str, allowed))}",
@@ -153,9 +155,7 @@ def _classes(path: Path, values: Float32, labels: str) -> npt.NDArray[np.uint8]:
     return np.asarray(table[values.astype(np.intp)], order="F")
 
 
-def _check_place(
-    path: Path, label: npt.NDArray[np.uint8], images: Mapping[str, Float32]
-) -> None:
+def _check_place(path: Path, label: npt.NDArray[np.uint8], images: Mapping[str, Float32]) -> None:
     tumour = label > 0
     n_tumour = int(tumour.sum())
     if n_tumour == 0:

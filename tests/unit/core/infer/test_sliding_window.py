@@ -40,7 +40,11 @@ def volume(shape: tuple[int, ...], n: int = 1) -> Tensor:
 @pytest.mark.parametrize("blend", ["constant", "gaussian"])
 @pytest.mark.parametrize(("shape", "roi", "overlap"), CASES)
 def test_equals_monai(
-    net: nn.Module, shape: tuple[int, int, int], roi: tuple[int, int, int], overlap: float, blend: str
+    net: nn.Module,
+    shape: tuple[int, int, int],
+    roi: tuple[int, int, int],
+    overlap: float,
+    blend: str,
 ) -> None:
     from monai.inferers import sliding_window_inference
 
@@ -56,7 +60,11 @@ def test_equals_monai(
 @pytest.mark.parametrize("blend", BLENDS)
 @pytest.mark.parametrize(("shape", "roi", "overlap"), CASES[:3])
 def test_equals_the_weighted_sum_written_out(
-    net: nn.Module, shape: tuple[int, int, int], roi: tuple[int, int, int], overlap: float, blend: str
+    net: nn.Module,
+    shape: tuple[int, int, int],
+    roi: tuple[int, int, int],
+    overlap: float,
+    blend: str,
 ) -> None:
     x = volume(shape)
     before = [max(0, want - have) // 2 for want, have in zip(roi, shape, strict=True)]

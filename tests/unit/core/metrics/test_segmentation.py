@@ -81,9 +81,7 @@ def test_hd95_equals_monai(seed: int, spacing: tuple[float, float, float]) -> No
     masks = [torch.from_numpy(x)[None, None] for x in (predicted, truth)]
     # MONAI draws surfaces at sub-voxel places once it is told a spacing, and counts voxels then.
     if spacing == (1.0, 1.0, 1.0):
-        theirs = float(
-            compute_hausdorff_distance(*masks, percentile=95, include_background=True)
-        )
+        theirs = float(compute_hausdorff_distance(*masks, percentile=95, include_background=True))
         assert hd95(truth, predicted, spacing) == pytest.approx(theirs, abs=1e-5)
     for definition in ("max", "pooled"):
         expected = slow_hd95(truth, predicted, spacing, definition)
@@ -123,7 +121,7 @@ def test_the_two_definitions_differ_on_shifted_boxes() -> None:
 
 def test_the_empty_rules() -> None:
     nothing, something = np.zeros((8, 8, 8), dtype=bool), np.ones((8, 8, 8), dtype=bool)
-    assert WORST_MM == pytest.approx(373.1287, abs=1e-4)  # the challenge's own number
+    assert pytest.approx(373.1287, abs=1e-4) == WORST_MM  # the challenge's own number
     table = {  # rule: (both empty, false prediction) as (Dice, HD95)
         "brats": ((1.0, 0.0), (0.0, WORST_MM)),
         "nan": ((math.nan, math.nan), (math.nan, math.nan)),
@@ -244,4 +242,4 @@ def test_paired_tests_equal_scipy_and_holm_by_hand() -> None:
     # Step-down by hand: 3 x 0.01, then 2 x 0.03, then 1 x 0.04 raised to the one before.
     assert holm([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
     equal = paired_wilcoxon({"a": np.ones(5), "b": np.ones(5)})[0]
-    assert math.isnan(equal.p) and math.isnan(equal.p_holm)
+    assert all(map(math.isnan, (equal.p, equal.p_holm)))
