@@ -21,8 +21,9 @@ app = new_group()
 
 def _kinds() -> str:
     # From the catalog, so that a new dataset row is on the page without another edit.
-    rows = datasets().values()
-    return "Kinds of data:\n" + "".join(f"  {row.name:8}{row.summary}\n" for _, row in rows) + "\n"
+    width = max(map(len, datasets())) + 2
+    rows = [f"  {row.name:{width}}{row.summary}\n" for _, row in datasets().values()]
+    return "Kinds of data:\n" + "".join(rows) + "\n"
 
 
 @add_verb(

@@ -27,8 +27,8 @@ _FEW_PRODUCTS = 20
 _LARGE_KERNEL = 9**3
 """Taps from which spectra are quicker forwards too; dilated kernels of 5^3 are as slow."""
 _DILATED_KERNEL = 5**3
-_BLOCK = 1 << 18
-"""Complex numbers in the spectrum of one block of channels: 2 MiB."""
+_BLOCK = 1 << 21
+"""Complex numbers in the spectrum of one block of channels: 16 MiB."""
 _FACTORS = (2, 3, 5)
 
 
