@@ -27,8 +27,8 @@ _FEW_PRODUCTS = 20
 _LARGE_KERNEL = 9**3
 """Taps from which spectra are quicker forwards too; dilated kernels of 5^3 are as slow."""
 _DILATED_KERNEL = 5**3
-_BLOCK = 1 << 21
-"""Complex numbers in the spectrum of one block of channels: 16 MiB."""
+_BLOCK = 1 << 18
+"""Complex numbers in the spectrum of one block of channels: 2 MiB."""
 _FACTORS = (2, 3, 5)
 
 
@@ -180,12 +180,14 @@ class _Lattice:
         spans = [(k - 1) * d for k, d in zip(taps, dilation, strict=True)]
         pairs = list(zip(grid, padding, spans, strict=True))
         self.out_size = tuple(n + 2 * p - span for n, p, span in pairs)
-        # Lags reach from -p to span - p; beyond the grid on either side lie only zeros. On a
-        # grid smaller than the kernel the circle must still hold every tap.
+        # Inputs are shifted by the padding, so that every sum starts at 0. What runs over the end
+        # of a circle of n + p meets the zeros before the input; a grid smaller than the kernel
+        # needs a circle that still holds every tap.
         self.circle = tuple(
-            quick_size(max(max(n, out) + max(p, span - p), span + 1))
+            quick_size(max(n + p, out, span + 1))
             for (n, p, span), out in zip(pairs, self.out_size, strict=True)
         )
+        self.ends = tuple(span + 1 for span in spans)
 
     def blocks(self, x: Tensor) -> Iterator[slice]:
         """Yield ranges of channels whose spectra stay small together."""
@@ -194,53 +196,50 @@ class _Lattice:
         for start in range(0, x.shape[1], step):
             yield slice(start, start + step)
 
-    def spectrum(self, x: Tensor) -> Tensor:
-        """Return the spectrum (..., D', H', W'/2+1) of volumes in float32 or float64."""
+    def spectrum(self, x: Tensor, shift: Triple = (0, 0, 0)) -> Tensor:
+        """Return the spectrum (..., D', H', W'/2+1) of volumes in float32 or float64.
+
+        Args:
+            x: (..., D, H, W).
+            shift: Zeros before each axis.
+        """
         real = x if x.dtype == torch.float64 else x.float()
-        spectrum: Tensor = torch.fft.rfftn(real, s=self.circle, dim=(-3, -2, -1))
+        sides: list[int] = []
+        for size, before, length in zip(x.shape[-3:], shift, self.circle, strict=True):
+            sides = [before, length - size - before, *sides]
+        spectrum: Tensor = torch.fft.rfftn(F.pad(real, sides), dim=(-3, -2, -1))
         return spectrum
 
-    def volume(self, spectrum: Tensor, size: Sequence[int]) -> Tensor:
-        """Return the first voxels of the circle, each axis cut as soon as it is transformed."""
-        part: Tensor = torch.fft.ifft(spectrum, dim=-3)[..., : size[0], :, :]
-        part = torch.fft.ifft(part, dim=-2)[..., : size[1], :]
+    def volume(
+        self, spectrum: Tensor, size: Sequence[int], start: Sequence[int] = (0, 0, 0)
+    ) -> Tensor:
+        """Return a box of the circle, each axis cut as soon as it is transformed."""
+        (a, b, c), (d, h, w) = start, size
+        part: Tensor = torch.fft.ifft(spectrum, dim=-3)[..., a : a + d, :, :]
+        part = torch.fft.ifft(part, dim=-2)[..., b : b + h, :]
         part = torch.fft.irfft(part, n=self.circle[2], dim=-1)
-        return part[..., : size[2]]
+        return part[..., c : c + w]
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return sum_k weight[k] x[i + dilation k - padding] for every output voxel i."""
         kernel = self.spectrum(self._dilated(weight[:, 0]))
-        product = self.spectrum(x).mul_(kernel.conj())
-        shifted = self._roll(self.volume(product, self.circle), list(self.padding))
-        return _first(shifted, self.out_size)
+        product = self.spectrum(x, self.padding).mul_(kernel.conj())
+        return self.volume(product, self.out_size)
 
     def grad_x(self, grad: Tensor, weight: Tensor) -> Tensor:
         """Return sum_k weight[k] grad[j - dilation k + padding] for every input voxel j."""
         kernel = self.spectrum(self._dilated(weight[:, 0]))
-        shifted = self._roll(self.volume(grad * kernel, self.circle), [-p for p in self.padding])
-        return _first(shifted, self.grid)
+        return self.volume(grad * kernel, self.grid, self.padding)
 
     def grad_weight(self, grad: Tensor, x: Tensor) -> Tensor:
         """Return sum_i grad[i] x[i + dilation k - padding] for every tap k."""
-        product = (grad.conj() * self.spectrum(x)).sum(0)
-        lags = self._roll(self.volume(product, self.circle), list(self.padding))
-        steps = self.dilation
-        ends = [(k - 1) * d + 1 for k, d in zip(self.taps, steps, strict=True)]
-        return lags[:, None, : ends[0] : steps[0], : ends[1] : steps[1], : ends[2] : steps[2]]
+        product = self.spectrum(x, self.padding).mul_(grad.conj()).sum(0)
+        lags = self.volume(product, self.ends)
+        depth, height, width = self.dilation
+        return lags[:, None, ::depth, ::height, ::width]
 
     def _dilated(self, weight: Tensor) -> Tensor:
-        if self.dilation == (1, 1, 1):
-            return weight
-        spans = [(k - 1) * d + 1 for k, d in zip(self.taps, self.dilation, strict=True)]
-        return _spread(weight, self.dilation, spans)
-
-    @staticmethod
-    def _roll(x: Tensor, shifts: list[int]) -> Tensor:
-        return torch.roll(x, shifts, (-3, -2, -1)) if any(shifts) else x
-
-
-def _first(x: Tensor, size: Sequence[int]) -> Tensor:
-    return x[..., : size[0], : size[1], : size[2]]
+        return _spread(weight, self.dilation, self.ends)
 
 
 def _spread(x: Tensor, step: Sequence[int], size: Sequence[int]) -> Tensor:
