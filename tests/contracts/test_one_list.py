@@ -7,6 +7,7 @@ import typing
 
 from neurocli.cli.commands import preprocess
 from neurocli.core.cohort.splits import PARTS
+from neurocli.core.config.flags import EVALUATE_KEYS
 from neurocli.core.data.scaling import SCALINGS
 from neurocli.core.engine import evaluate
 from neurocli.core.engine.task import Part
@@ -62,6 +63,12 @@ def test_tumour_words() -> None:
     assert allowed(blocks.BratsTaskBlock, "empty") == list(EMPTY_RULES)
     assert allowed(blocks.BratsTaskBlock, "hd95") == words(Definition)
     assert allowed(blocks.BratsTaskBlock, "lesions") == [*RULES, "none"]
+
+
+def test_flags_of_evaluate() -> None:
+    assert set(EVALUATE_KEYS) <= set(evaluate.EvaluateOptions.__annotations__)
+    own = [key.partition(".")[2] for key in EVALUATE_KEYS.values() if key.startswith("task.")]
+    assert set(own) <= set(blocks.BratsTaskBlock.model_fields)
 
 
 def test_blocks_and_styles() -> None:
