@@ -69,7 +69,8 @@ def preprocess(
         list[str] | None,
         value(
             "OPTION=VALUE",
-            "Further options: nonfinite=zero; n_subjects, n_frames of dummy; labels, dtype of brats.",
+            "Further options: nonfinite=zero; n_subjects, n_frames of dummy; "
+            "labels, dtype of brats.",
             CONFIG_PANEL,
             "--set",
             "-s",
