@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["text", "json", "quiet"]
 
+_NAME_COLUMNS = 48  # longer first cells are folded as all others
 _PIPE_COLUMNS = 1000  # a table in a pipe is never folded
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _COLORS = {"error": "31", "warning": "33", "hint": "36", "note": "2"}
@@ -215,7 +216,9 @@ def _rich_table(table: Table) -> RichTable:
         cells = [row[index] for row in table.rows if row[index] is not None]
         is_numeric = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
         justify: Literal["right", "left"] = "right" if is_numeric else "left"
-        drawn.add_column(Text(safe(name)), justify=justify, overflow="fold")
+        # What a row is about is copied into the next command, so it stays in one piece.
+        is_whole = index == 0 and all(len(cell_text(cell)) <= _NAME_COLUMNS for cell in cells)
+        drawn.add_column(Text(safe(name)), justify=justify, overflow="fold", no_wrap=is_whole)
     for row in table.rows:
         drawn.add_row(*(Text(cell_text(cell)) for cell in row))
     return drawn

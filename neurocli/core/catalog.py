@@ -94,12 +94,15 @@ class RoomCard:
             `repack_runs` and `tasks_of`.
         figures: `"module:function"` that draws what only this room has, or None.
         cost: `"module:function"` that gives the closed-form cost of a clip, or None; its module
-            also offers `default_info` and `count_parameters`, all without torch.
+            also offers `default_info` and `count_parameters`, all without torch, and may offer
+            `sample_shape` for samples that have more than one channel.
         recognise: `"module:function"` that tells from foreign weights which model they are of, or
             None; called as `recognise(weights, told)` with the file's hyper-parameters; returns
             `Recognised` or None.
         official_names: `"module:function"` that names weights as a family's own code does, or
             None; called as `official_names(weights, config, info)`; returns `OfficialWeights`.
+        outline: `"module:function"` that draws a model as rows, one per stage, without torch, or
+            None; called as `outline(config, info)`; returns mappings with the same keys.
     """
 
     name: str
@@ -117,6 +120,7 @@ class RoomCard:
     cost: str | None = None
     recognise: str | None = None
     official_names: str | None = None
+    outline: str | None = None
 
 
 def resolve(reference: str) -> Any:

@@ -65,7 +65,20 @@ def count_default_parameters(name: str) -> int | None:
         UsageError: No such model.
     """
     room, _ = find_model(name)
-    return None if room.cost is None else int(find_target(name).formula()["params"])
+    return None if room.cost is None else find_target(name).count_parameters()
+
+
+def outline(name: str) -> list[dict[str, Any]]:
+    """Return a model's stages as rows at default settings; none where its room draws none.
+
+    Args:
+        name: Model name.
+
+    Raises:
+        UsageError: No such model.
+    """
+    room, _ = find_model(name)
+    return [] if room.outline is None else find_target(name).outline()
 
 
 def config_keys(name: str) -> list[ConfigKey]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-ROOMS: tuple[str, ...] = ("neurocli.systems.fmri.card:ROOM",)
+ROOMS: tuple[str, ...] = (
+    "neurocli.systems.fmri.card:ROOM",
+    "neurocli.systems.brats.card:ROOM",
+)
 
 # Names that the command line documents and this version does not hold yet, so that a newcomer
 # reads a plain sentence instead of "unknown".
@@ -15,8 +18,6 @@ LATER: Mapping[str, str] = {
     "hbn": "Healthy Brain Network layout, fmri",
     "abide": "ABIDE layout, fmri",
     "adni": "ADNI layout, fmri",
-    "brats2018": "tumour segmentation",
-    "brats2021": "tumour segmentation",
     "allen": "calcium imaging",
     "suite2p": "calcium imaging",
     "latents": "gene alignment",

@@ -53,8 +53,6 @@ def _raise(error: BaseException) -> Any:
         (["train", "x", "--epochs=many"], "--epochs: 'many' should be a valid integer"),
         (["train", "x", "--seeds", "1,two"], "'two' is no whole number"),
         (["flops", "fmamba", "--input-shape", "96,a"], "'96,a' is no size"),
-        (["evaluate", "a.pth", "--roi", "1,2,3"], "only for segmentation checkpoints"),
-        (["evaluate", "a.pth", "--tta"], "only for segmentation checkpoints"),
         (["doctor", "extra"], "extra"),
         (["models", "list", "nothing*"], "no model fits 'nothing*'"),
     ],

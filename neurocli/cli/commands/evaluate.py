@@ -14,7 +14,6 @@ from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
 from neurocli.cli.text import cell_text
 from neurocli.cli.views import plan_view
-from neurocli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from neurocli.core.engine.judgement import EvalResult
@@ -31,6 +30,7 @@ app = new_group()
 neuro evaluate runs/fmamba-ar-1/checkpoints/best.pth
 neuro evaluate best.pth --data h5 --split split.json --part test --json
 neuro evaluate "$(neuro train fmamba -q)" --json | jq .metrics
+neuro evaluate best.pth --sliding-window --overlap 0.5 --save-predictions
 """,
 )
 def evaluate(
@@ -48,14 +48,15 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int | None, value("N", "Samples per batch.", _DATA)] = None,
     sliding_window: Annotated[
-        bool, switch("--sliding-window", "Whole volumes by overlapping windows.", _TUMOUR)
-    ] = False,
+        bool | None,
+        switch("--sliding-window", "Whole volumes by overlapping windows.", _TUMOUR),
+    ] = None,
     roi: Annotated[str | None, value("D,H,W", "Size of a window.", _TUMOUR)] = None,
     overlap: Annotated[float | None, value("X", "Share of a window.", _TUMOUR)] = None,
     blend: Annotated[
         str | None, value("cosine|gaussian|constant", "Weights of a window.", _TUMOUR)
     ] = None,
-    tta: Annotated[bool, switch("--tta", "Average over mirrored copies.", _TUMOUR)] = False,
+    tta: Annotated[bool | None, switch("--tta", "Average over mirrored copies.", _TUMOUR)] = None,
     empty: Annotated[
         str | None, value("brats|nan|zero", "Score of an absent tumour part.", _TUMOUR)
     ] = None,
@@ -84,10 +85,6 @@ def evaluate(
     fitted on the training part. "Better" is said only where the intervals part. The result says
     when subjects of the training part were judged.
     """
-    _refuse_tumour_options(
-        {"--sliding-window": sliding_window, "--roi": roi, "--overlap": overlap,
-         "--blend": blend, "--tta": tta, "--empty": empty}
-    )  # fmt: skip
     from neurocli import evaluate as run
 
     with progress() as listener:
@@ -97,6 +94,12 @@ def evaluate(
             split=split,
             part=part,
             batch_size=batch_size,
+            sliding_window=sliding_window,
+            roi=roi,
+            overlap=overlap,
+            blend=blend,
+            tta=tta,
+            empty=empty,
             set=settings or (),
             out=out,
             save_predictions=save_predictions,
@@ -108,16 +111,6 @@ def evaluate(
             listener=listener,
         )
     return _show(result)
-
-
-def _refuse_tumour_options(given: dict[str, object]) -> None:
-    # Refused before the checkpoint is opened: no room of this version has windows.
-    named = [name for name, setting in given.items() if setting not in (None, False)]
-    if named:
-        raise UsageError(
-            f"{', '.join(named)}: only for segmentation checkpoints",
-            hint="the segmentation models are not in this version; drop these options",
-        )
 
 
 def _show(result: EvalResult) -> int:
@@ -157,7 +150,7 @@ def _tables(result: EvalResult) -> list[Table]:
             Table(
                 ["true class", *(f"as {name}" for name in confusion["classes"])],
                 [[name, *row] for name, row in counts],
-                f"{result.unit} by true and predicted class",
+                f"{confusion.get('unit', result.unit)} by true and predicted class",
             )
         )
     if result.per_site:

@@ -61,20 +61,22 @@ def list_(
 def show(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")],
 ) -> int:
-    """Show one model and every key it takes."""
+    """Show one model: its stages where it has any, and every key it takes."""
     from neurocli.core.catalog import find_model
-    from neurocli.core.listing import config_keys, list_models
+    from neurocli.core.listing import config_keys, list_models, outline
 
     _, card = find_model(name)
     about = {**list_models(name)[0], "tasks": card.tasks}
     keys = config_keys(name)
+    stages = outline(name)
     rows = [(key.key, written(key.default), key.accepts, key.meaning) for key in keys]
     sink().show(
         "model",
-        {**about, "keys": [asdict(key) for key in keys]},
+        {**about, "stages": stages, "keys": [asdict(key) for key in keys]},
         main=name,
         view=[
             facts((key, setting) for key, setting in about.items()),
+            *([Table(tuple(stages[0]), [tuple(row.values()) for row in stages])] if stages else []),
             Table(("key", "default", "accepts", "meaning"), rows),
         ],
     )

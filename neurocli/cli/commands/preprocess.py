@@ -12,7 +12,7 @@ from neurocli.cli.options import value
 from neurocli.cli.page import CONFIG_PANEL, RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
 from neurocli.cli.views import show_prepared
-from neurocli.core.catalog import datasets
+from neurocli.core.catalog import datasets, find_dataset
 
 _READ, _RUN = "How runs are read", RUN_PANEL
 
@@ -21,8 +21,9 @@ app = new_group()
 
 def _kinds() -> str:
     # From the catalog, so that a new dataset row is on the page without another edit.
-    rows = datasets().values()
-    return "Kinds of data:\n" + "".join(f"  {row.name:8}{row.summary}\n" for _, row in rows) + "\n"
+    width = max(map(len, datasets())) + 2
+    rows = [f"  {row.name:{width}}{row.summary}\n" for _, row in datasets().values()]
+    return "Kinds of data:\n" + "".join(rows) + "\n"
 
 
 @add_verb(
@@ -68,7 +69,8 @@ def preprocess(
         list[str] | None,
         value(
             "OPTION=VALUE",
-            "Further options: nonfinite=zero; n_subjects, n_frames of dummy.",
+            "Further options: nonfinite=zero; n_subjects, n_frames of dummy; "
+            "labels, dtype of brats.",
             CONFIG_PANEL,
             "--set",
             "-s",
@@ -103,4 +105,9 @@ def preprocess(
             options={**further, **chosen},
             origins=dict.fromkeys(further, "--set") | origins,
         )
-    return show_prepared("preprocess", result, next_step=("neuro", "convert-hdf5", out, "-o", "h5"))
+    room, _ = find_dataset(dataset)
+    converts = ("convert-hdf5", out, "-o", "h5")
+    splits = ("split", out, "-o", "split.json")
+    return show_prepared(
+        "preprocess", result, next_step=("neuro", *(converts if room.convert else splits))
+    )

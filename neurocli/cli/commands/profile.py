@@ -26,6 +26,8 @@ app = new_group()
 neuro profile fmamba -p fmri/tiny
 neuro profile fmamba fmamba_mlp --mode inference --runs 10 --json
 neuro profile fmamba --input-shape 48,48,48,8 -s model.patch_size=6,6,6,1
+neuro profile 'unet3d_*' dualbranch_14_convnext_l --fake
+neuro profile dualbranch_07_unet_s --fake --stage-wise
 """,
 )
 def profile(
@@ -36,11 +38,9 @@ def profile(
     runs: Annotated[int, value("N", "Measured runs, after warm-up.")] = 5,
     mode: Annotated[str, value("train|inference|both", "What is measured.")] = "both",
     input_shape: options.InputShape = None,
-    stage_wise: Annotated[
-        bool, switch("--stage-wise", "Memory of each stage (not in this version).")
-    ] = False,
+    stage_wise: Annotated[bool, switch("--stage-wise", "Also the memory of each stage.")] = False,
     fake: Annotated[
-        bool, switch("--fake", "Peak memory without allocating (not in this version).")
+        bool, switch("--fake", "Peak memory without computing, on any machine.")
     ] = False,
     preset: options.Preset = None,
     config: options.ConfigFile = None,
@@ -72,7 +72,8 @@ def profile(
         output.note(note)
     values = {"models": result.models, "left_out": result.left_out, "notes": result.notes}
     names = "\n".join(str(row["model"]) for row in result.models)
-    output.show("profile", values, main=names, view=[_table(result.models)])
+    stages = [_stages(row) for row in result.models if row["stages"]]
+    output.show("profile", values, main=names, view=[_table(result.models), *stages])
     return output.left_out(result.left_out)
 
 
@@ -93,6 +94,22 @@ def _table(models: list[dict[str, Any]]) -> Table:
     about = models[0] if models else {}
     shape = "x".join(str(size) for size in about.get("input_shape", ()))
     return Table(columns, rows, f"one sample of {shape} on {about.get('device')}, medians")
+
+
+def _stages(model: Mapping[str, Any]) -> Table:
+    """Return a model's stages: the most that is alive while each runs, and what it keeps."""
+    rows = [
+        (
+            row["stage_name"],
+            row["mode"],
+            row["pam_mean"] / _MIB,
+            row["output_bytes"] / _MIB,
+            row["saved_bytes"] / _MIB if row["mode"] == "train" else None,
+        )
+        for row in model["stages"]
+    ]
+    columns = ("stage", "pass", "peak MiB", "output MiB", "kept MiB")
+    return Table(columns, rows, f"{model['model']}, stage by stage, forward")
 
 
 def _time(latency: Mapping[str, Any] | None) -> str | None:

@@ -32,6 +32,12 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _as_any_length(value: Any) -> Any:
+    # One number alone is a list of one, which a shell cannot write otherwise.
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return (value,) if is_number else _as_tuple(value)
+
+
 def _as_number(text: str) -> int | float | str:
     for kind in (int, float):
         try:
@@ -48,8 +54,8 @@ def as_texts(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-IntTuple = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-"""Whole numbers, as `[6, 6, 6, 1]` or `6,6,6,1`."""
+IntTuple = Annotated[tuple[int, ...], BeforeValidator(_as_any_length)]
+"""Whole numbers, as `[6, 6, 6, 1]`, `6,6,6,1` or `6`."""
 IntTriple = Annotated[tuple[int, int, int], BeforeValidator(_as_tuple)]
 """Three whole numbers (H, W, D)."""
 IntQuad = Annotated[tuple[int, int, int, int], BeforeValidator(_as_tuple)]

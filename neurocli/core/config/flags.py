@@ -1,4 +1,4 @@
-"""Which config key each named flag of `train` sets: the one table for the shell and for Python."""
+"""Which config key each named flag sets: the one table for the shell and for Python."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ TRAIN_KEYS: Mapping[str, str] = {
     "early_stop": "train.early_stop",
     "seed": "run.seed",
     "device": "run.device",
+}
+
+EVALUATE_KEYS: Mapping[str, str] = {
+    "data": "data.path",
+    "split": "data.split",
+    "device": "run.device",
+    "batch_size": "data.eval_batch_size",
+    "sliding_window": "task.sliding_window",
+    "roi": "task.roi",
+    "overlap": "task.overlap",
+    "blend": "task.blend",
+    "tta": "task.tta",
+    "empty": "task.empty",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 
 from neurocli.core.cost.engines import ENGINES, FlopsResult
 from neurocli.core.cost.target import expand_names, find_target
-from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, ignore
 from neurocli.core.names import lookup
 
@@ -20,6 +20,9 @@ MODES = {
     "inference": "a forward pass",
     "both": "one after the other",
 }
+
+
+_FAKE_NOTE = "nothing was computed: memory is that of a float32 pass on a CPU, and nothing is timed"
 
 
 @dataclass(frozen=True)
@@ -94,21 +97,26 @@ def count_flops(
 def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileResult:
     """Measure latency and peak activation memory of models on one sample.
 
+    Peaks are what a pass holds at its worst moment beyond parameters, their gradients and input.
+
     Args:
-        *names: Model names or patterns, presets, checkpoints.
+        *names: Model names or patterns, presets, checkpoints; `all` is every model.
         **options: The flags of `neuro profile`: runs (5), mode (both), device (auto), input_shape,
-            set, preset, config.
+            set, preset, config; stage_wise also tells the memory of each stage; fake follows
+            memory over tensors without numbers, on any machine, and times nothing.
 
     Returns:
         One record per model, in order; models that failed are listed with the reason.
 
     Raises:
         UsageError: An unknown name, mode or shape.
-        NotBuiltYetError: `stage_wise` or `fake`, which are not in this version.
         NeuroError: No model could be measured.
     """
-    _refuse_later(options)
-    runs, mode = options.get("runs", 5), options.get("mode", "both")
+    runs, mode, fake = (
+        options.get("runs", 5),
+        options.get("mode", "both"),
+        options.get("fake", False),
+    )
     lookup("mode", mode, MODES)
     if runs < 1:
         raise UsageError(f"{runs} runs measure nothing", where="--runs", hint="1 or more")
@@ -128,18 +136,15 @@ def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileRes
     from neurocli.core.cost.measure import measure_all
     from neurocli.core.engine.runtime import pick_device
 
-    device = pick_device(options.get("device", "auto"))
+    device = pick_device("cpu" if fake else options.get("device", "auto"))
     listener = options.get("listener", ignore)
     measured, left_out = measure_all(
-        targets, runs=runs, mode=mode, device=device, listener=listener
+        targets,
+        runs=runs,
+        mode=mode,
+        device=device,
+        fake=fake,
+        stage_wise=options.get("stage_wise", False),
+        listener=listener,
     )
-    return ProfileResult(measured, left_out)
-
-
-def _refuse_later(options: ProfileOptions) -> None:
-    for flag, what in (("stage_wise", "memory by stage"), ("fake", "profiling without computing")):
-        if options.get(flag):
-            raise NotBuiltYetError(
-                f"{what} (--{flag.replace('_', '-')}) is not in this version",
-                hint="`neuro profile` without it measures the whole model",
-            )
+    return ProfileResult(measured, left_out, [_FAKE_NOTE] if fake else [])

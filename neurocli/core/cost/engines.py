@@ -40,19 +40,21 @@ class FlopsResult:
     components: Mapping[str, int] = field(default_factory=dict)
 
 
+_TOKENS_NOTE = (
+    "all tokens are counted; where background is dropped, cost falls with the tokens kept"
+)
+
+
 def _by_formula(target: Target) -> FlopsResult:
     cost = target.formula()
-    note = "all tokens are counted; where background is dropped, cost falls with the tokens kept"
-    return _flops(target, "formula", cost["macs"], cost["flops_train_step"], cost, [note])
+    notes = list(cost.get("notes", [_TOKENS_NOTE]))
+    return _flops(target, "formula", cost["macs"], cost["flops_train_step"], cost, notes)
 
 
 def _by_torch(target: Target) -> FlopsResult:
-    from neurocli.core.cost.flops import count_forward, count_train_step
+    from neurocli.core.cost.flops import count_on
 
-    model, example = target.build(), target.example()
-    forward, train = count_forward(model, example), count_train_step(model, example)
-    params = sum(parameter.numel() for parameter in model.parameters())
-    note = "counted while running on random input; element-wise work is not counted"
+    forward, train, params, note = count_on(target.build, target.example)
     return _flops(target, "torch", forward // 2, train, {"params": params}, [note])
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop_count
 
+from neurocli.core.cost.shadow import build_on_meta
 from neurocli.core.errors import MissingDependencyError
 
 Shape = Sequence[int]
@@ -49,6 +50,30 @@ def count_train_step(model: nn.Module, example: Tensor) -> int:
         return _counted(lambda: torch.autograd.backward(scalar_of(model(example))))
     finally:
         model.zero_grad(set_to_none=True)
+
+
+def count_on(
+    build: Callable[[], nn.Module], example: Callable[[], Tensor]
+) -> tuple[int, int, int, str]:
+    """Return operations forward and in a training step, parameters, and how they were counted.
+
+    Shapes alone decide the count of most models, so nothing is computed; a model whose work
+    depends on the values of its input is run.
+
+    Args:
+        build: Makes the model, in evaluation mode.
+        example: Makes its input.
+    """
+    try:
+        model, x = build_on_meta(build), torch.empty_like(example(), device="meta")
+        forward, train = count_forward(model, x), count_train_step(model, x)
+        how = "counted by shapes, without computing"
+    except (RuntimeError, NotImplementedError):
+        model, x = build(), example()
+        forward, train = count_forward(model, x), count_train_step(model, x)
+        how = "counted while running on random input"
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return forward, train, params, f"{how}; element-wise work is not counted"
 
 
 def _counted(work: Callable[[], object]) -> int:
@@ -97,13 +122,25 @@ def count_with_thop(model: nn.Module, example: Tensor) -> tuple[int, int]:
     """
     try:
         from thop import profile
+        from thop.profile import register_hooks
     except ImportError as error:
         raise MissingDependencyError(
             f"thop does not load: {error}", where="--engine thop", hint="pip install thop"
         ) from error
     with torch.no_grad():
-        macs, parameters = profile(model, inputs=(example,), verbose=False)
+        kin = _known_kin(model, register_hooks)
+        macs, parameters = profile(model, inputs=(example,), custom_ops=kin, verbose=False)
     return int(macs), int(parameters)
+
+
+def _known_kin(model: nn.Module, known: Mapping[type, Any]) -> dict[type, Any]:
+    """Return thop's rule for each class whose parent it knows: it looks at exact types only."""
+    found: dict[type, Any] = {}
+    for kind in {type(module) for module in model.modules()} - set(known):
+        parent = next((base for base in kind.__mro__ if base in known), None)
+        if parent is not None and known[parent] is not None:
+            found[kind] = known[parent]
+    return found
 
 
 def _conv_backward(grad: Shape, x: Shape, weight: Shape, *rest: Any, out_shape: Any) -> int:

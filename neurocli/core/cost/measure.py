@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurocli.core.cost.fake import measure_fake
 from neurocli.core.cost.flops import scalar_of
 from neurocli.core.cost.latency import time_calls
 from neurocli.core.cost.memory import memory_method, peak_bytes
+from neurocli.core.cost.stages import Row, stage_rows
 from neurocli.core.cost.target import Target
 from neurocli.core.errors import NeuroError
 from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted, ignore
@@ -26,6 +28,8 @@ def measure_all(
     runs: int,
     mode: str,
     device: torch.device,
+    fake: bool = False,
+    stage_wise: bool = False,
     listener: Listener = ignore,
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """Measure latency and peak activation memory of models on one random sample.
@@ -35,6 +39,8 @@ def measure_all(
         runs: Timed and watched calls per mode, >= 1.
         mode: train, inference or both.
         device: Where to compute.
+        fake: Follow memory over tensors without numbers; nothing is computed or timed.
+        stage_wise: Also tell the memory of each stage.
         listener: Told of every model.
 
     Returns:
@@ -48,7 +54,11 @@ def measure_all(
     listener(WorkStarted("profile", len(targets), "models"))
     for target in targets:
         try:
-            measured.append(measure(target, runs=runs, mode=mode, device=device))
+            measured.append(
+                measure(
+                    target, runs=runs, mode=mode, device=device, fake=fake, stage_wise=stage_wise
+                )
+            )
             listener(ItemDone(target.name, "done"))
         # Torch reports a full memory and a missing kernel as RuntimeError; the others go on.
         except (NeuroError, RuntimeError, MemoryError) as error:
@@ -64,30 +74,54 @@ def measure_all(
     return measured, left_out
 
 
-def measure(target: Target, *, runs: int, mode: str, device: torch.device) -> dict[str, Any]:
+def measure(
+    target: Target,
+    *,
+    runs: int,
+    mode: str,
+    device: torch.device,
+    fake: bool = False,
+    stage_wise: bool = False,
+) -> dict[str, Any]:
     """Return one model's record: its counts, its latencies, its peaks and how they were taken.
 
     `latency_ms` is that of a forward pass, or of a training step when only that was asked for.
     """
     cost = target.formula()
+    counts = {key: cost[key] for key in ("flops", "tokens")}
+    counts["input_shape"] = list(target.input_shape)
+    head = {"model": target.name, "params": cost["params"], "macs": cost["macs"], "latency_ms": {}}
+    if fake:
+        return {
+            **head,
+            **measure_fake(target, mode=mode, stage_wise=stage_wise),
+            "latency_train_ms": {},
+            **counts,
+        }
     model, example = target.build().to(device), target.example().to(device)
     inference = _inference(model, example, runs) if mode != "train" else ({}, None)
     training = _training(model, example, runs) if mode != "inference" else ({}, None)
     return {
-        "model": target.name,
-        "params": cost["params"],
-        "macs": cost["macs"],
+        **head,
         "latency_ms": inference[0] or training[0],
         "pam_train_bytes": training[1],
         "pam_inference_bytes": inference[1],
-        "stages": [],
+        "stages": _stages(model, example, mode) if stage_wise else [],
         "latency_train_ms": training[0],
-        "flops": cost["flops"],
-        "tokens": cost["tokens"],
-        "input_shape": list(target.input_shape),
+        **counts,
         "device": str(device),
         "memory_method": memory_method(device),
     }
+
+
+def _stages(model: nn.Module, example: Tensor, mode: str) -> list[Row]:
+    rows: list[Row] = []
+    resident = [*model.parameters(), *model.buffers(), example]
+    for training in (False, True):
+        if mode in ("train" if training else "inference", "both"):
+            model.train(training)
+            rows += stage_rows(model, example, training=training, resident=resident)
+    return rows
 
 
 def _inference(model: nn.Module, example: Tensor, runs: int) -> Figures:

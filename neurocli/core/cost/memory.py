@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 ALLOCATOR = "torch allocator"
 STORAGES = "storages alive between operations"
+SHADOWS = "storages alive between operations, of tensors without numbers"
 
 
 def memory_method(device: torch.device) -> str:
@@ -55,12 +56,14 @@ class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         current: Bytes alive now.
         peak: Most bytes alive at once.
+        since: Most bytes alive at once since the last `mark`.
     """
 
     def __init__(self, resident: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.current = 0
         self.peak = 0
+        self.since = 0
         # Held, so that their addresses are not given to a new storage meanwhile.
         self._resident = {storage._cdata: storage for storage in map(_storage, resident)}
         self._alive: dict[int, weakref.finalize[Any, Any]] = {}
@@ -79,6 +82,10 @@ class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._add(_storage(leaf))
         return result
 
+    def mark(self) -> None:
+        """Begin a stretch of work whose own peak is asked for."""
+        self.since = self.current
+
     def _add(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key in self._alive or key in self._resident:
@@ -88,6 +95,7 @@ class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive[key] = weakref.finalize(storage, self._drop, key, n_bytes)
         self.current += n_bytes
         self.peak = max(self.peak, self.current)
+        self.since = max(self.since, self.current)
 
     def _drop(self, key: int, n_bytes: int) -> None:
         del self._alive[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from neurocli.core.names import matching
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+_ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,34 @@ class Target:
         """Return one random sample with batch and channel axes, none of it background."""
         import torch
 
+        shape = self._sample_shape()
+
         # Background is exactly 0 or a minimum; normal numbers keep every token.
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(1, 1, *self.input_shape, generator=generator)
+        return torch.randn(*shape, generator=generator)
+
+    def count_parameters(self) -> int:
+        """Return how many numbers the model learns, by the room's formula and without torch.
+
+        Raises:
+            NotBuiltYetError: The room has no closed formula.
+        """
+        return int(_room_function(self.room, "count_parameters")(self.config, self.info))
+
+    def outline(self) -> list[dict[str, Any]]:
+        """Return the model's stages as rows, where its room can draw them; else none."""
+        if self.room.outline is None:
+            return []
+        rows: list[dict[str, Any]] = resolve(self.room.outline)(self.config, self.info)
+        return rows
+
+    def _sample_shape(self) -> tuple[int, ...]:
+        """Return the room's shape of one sample; one channel where the room does not say."""
+        module = import_module(str(self.room.cost).partition(":")[0])
+        told = getattr(module, "sample_shape", None)
+        if told is None:
+            return (1, 1, *self.input_shape)
+        return tuple(told(self.config, {**self.info, "img_size": self.input_shape}))
 
 
 def find_target(
@@ -112,13 +141,16 @@ def is_checkpoint(name: str | Path) -> bool:
 
 
 def expand_names(names: Sequence[str | Path]) -> list[str | Path]:
-    """Return names with shell patterns replaced by the model names they fit, each once.
+    """Return names with `all` and shell patterns replaced by the model names they fit, each once.
 
     Raises:
         UsageError: A pattern fits no model.
     """
     found: list[str | Path] = []
     for name in names:
+        if name == _ALL:
+            found += list(models())
+            continue
         is_pattern = any(sign in str(name) for sign in "*?[") and not is_checkpoint(name)
         fitting = matching(str(name), models()) if is_pattern else [name]
         if not fitting:

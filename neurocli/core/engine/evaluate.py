@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 
 from neurocli.core.catalog import find_model, find_task, resolve
-from neurocli.core.config.flags import flag_layer
+from neurocli.core.config.flags import EVALUATE_KEYS, flag_layer
 from neurocli.core.config.load import check_layers, plain_layer, settings_layer
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
@@ -39,6 +39,12 @@ class EvaluateOptions(TypedDict, total=False):
     out: str | Path | None
     device: str | None
     batch_size: int | None
+    sliding_window: bool | None
+    roi: str | Sequence[int] | None
+    overlap: float | None
+    blend: str | None
+    tta: bool | None
+    empty: str | None
     set: Sequence[str]
     save_predictions: bool
     embeddings: bool
@@ -91,6 +97,8 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         plan = {"would_write": str(result.out), "samples": sum(map(len, samples))}
         return replace(result, plan=plan)
     judge = _rebuilt(payload, config, device, path, listener)
+    if options.get("save_predictions"):
+        judge.task.keep_predictions(result.out / "predictions")
     tuned = judge.tune(data.parts.get("val")) if part != "val" else []
     rows = judge.rows(samples)
     summary, more = with_baselines(judge.task, data, samples, judge.task.summarise(rows), listener)
@@ -136,22 +144,32 @@ def _rebuilt(
 
 
 def _config(payload: Mapping[str, Any], options: EvaluateOptions, path: Path) -> RunConfig:
-    keys = {
-        "data": "data.path",
-        "split": "data.split",
-        "device": "run.device",
-        "batch_size": "data.eval_batch_size",
-    }
-    given = {name: options.get(name) for name in keys}
+    given = {name: options.get(name) for name in EVALUATE_KEYS}
+    _refuse_foreign(given, str(payload["model_name"]))
     # The run's split is inside the checkpoint, and its weights need no other start.
     dropped = ("data.split", "train.init_from", "train.freeze")
     stored = plain_layer(payload["config"], str(path))
     layers = [
         {key: leaf for key, leaf in stored.items() if key not in dropped},
         settings_layer(options.get("set") or ()),
-        {key: Leaf(value, flag) for key, (flag, value) in flag_layer(given, keys).items()},
+        {key: Leaf(value, flag) for key, (flag, value) in flag_layer(given, EVALUATE_KEYS).items()},
     ]
     return check_layers(layers).config
+
+
+def _refuse_foreign(given: Mapping[str, Any], model: str) -> None:
+    room, _ = find_model(model)
+    known = resolve(room.task_config).model_fields
+    foreign = [
+        f"--{name.replace('_', '-')}"
+        for name, key in EVALUATE_KEYS.items()
+        if given[name] is not None and key.startswith("task.") and key[5:] not in known
+    ]
+    if foreign:
+        raise UsageError(
+            f"{', '.join(foreign)}: only for segmentation checkpoints",
+            hint=f"{model} is of the {room.name} room; drop these options",
+        )
 
 
 def _choose(data: RunData, asked: str | None) -> tuple[list[SampleSet], str, list[str]]:

@@ -168,6 +168,10 @@ def write_judgement(
             durable_write(out / name, table_text(table))
         else:
             (out / name).unlink(missing_ok=True)
+    if rows is None:
+        # Images of an earlier judgement must not pass for this one's.
+        for image in (out / "predictions").glob("*.nii.gz"):
+            image.unlink()
     _write_embeddings(out, embeddings)
     shutil.rmtree(out / EXPLANATIONS, ignore_errors=True)
     if explainer is not None:

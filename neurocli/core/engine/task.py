@@ -209,6 +209,16 @@ class Task(ABC):
         del rows
         return []
 
+    def keep_predictions(self, folder: Path) -> None:
+        """Be told, before a part is judged, that predictions are to be kept.
+
+        Rows are kept as a table anyway; a task whose predictions are files writes them here.
+
+        Args:
+            folder: Where; made when something is written.
+        """
+        del folder
+
     def embed_step(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return one vector per sample, (B, E).
 

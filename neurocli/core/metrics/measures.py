@@ -44,6 +44,11 @@ class Measure:
 
 _DICE = ("dice_wt", "dice_tc", "dice_et", "dice_mean")
 _HAUSDORFF = ("hd95_wt", "hd95_tc", "hd95_et")
+_BY_CLASS = tuple(
+    f"{kind}{name}" for kind in ("precision", "recall") for name in ("", "_ncr", "_ed", "_et")
+)
+_HIGHER: Direction = "higher"
+_LOWER: Direction = "lower"
 _RECALL = ("r_at_1", "r_at_5", "r_at_10")
 
 _MEASURES: dict[str, Measure] = {
@@ -67,8 +72,12 @@ _MEASURES: dict[str, Measure] = {
     "pearson": Measure("Pearson correlation", "no unit", "higher"),
     **{name: Measure(name.replace("_", " "), "share", "higher") for name in _DICE},
     **{name: Measure(name.replace("_", " "), "mm", "lower") for name in _HAUSDORFF},
-    "precision": Measure("precision", "share", "higher"),
-    "recall": Measure("recall", "share", "higher"),
+    **{name: Measure(name.replace("_", " "), "share", "higher") for name in _BY_CLASS},
+    **{
+        f"lesion_{name}": Measure(f"{name.replace('_', ' ')} by lesion", unit, better)
+        for names, unit, better in ((_DICE, "share", _HIGHER), (_HAUSDORFF, "mm", _LOWER))
+        for name in names
+    },
     "infonce": Measure("InfoNCE", "nats", "lower"),
     "goodness_of_fit": Measure("goodness of fit", "bits", "higher"),
     "decode_r2": Measure("decoding R²", "share of variance", "higher"),
@@ -124,6 +133,7 @@ _BASELINES = {
     "train_mean": "always the mean of the training part",
     "persistence": "every patch stays as it was at the time before",
     "temporal_mean": "each voxel's mean over the frames of the clip that are not hidden, else 0",
+    "threshold": "bright FLAIR is tumour, bright T1ce enhances, dark T1ce is necrotic",
     "chance": "a person drawn at random",
     "zero": "0 everywhere, which is the temporal mean of scaled voxels",
 }

@@ -1,0 +1,1 @@
+"""Tumour segmentation in multi-contrast MRI of the brain."""

@@ -1,0 +1,1 @@
+"""Networks of the tumour room, and their builders."""
