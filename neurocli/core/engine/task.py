@@ -168,6 +168,11 @@ class Task(ABC):
         """Return the loss of one batch."""
 
     @property
+    def starts_trained(self) -> bool:
+        """Return whether the first weights are a result that training has to beat."""
+        return False
+
+    @property
     def joins_batches(self) -> bool:
         """Return whether a loss over all samples of a step is no mean over its batches'."""
         return False

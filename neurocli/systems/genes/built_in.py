@@ -45,7 +45,7 @@ def cohort_spec(options: LatentsOptions) -> CohortSpec:
         sizes = (options.n_people - 2 * n_val, n_val, n_val)
     return replace(
         spec,
-        seed=options.seed,
+        seed=spec.seed if options.seed is None else options.seed,
         sizes=sizes,
         n_genes=n_genes,
         tiers=tuple(tiers),

@@ -265,10 +265,13 @@ def joint_variates(
         gene_variates: v (S, K) of each gene; zeros where a person lacks it.
 
     Returns:
-        u (S, K), v (S, K) and correlations (K,) over all genes; K = 0 when nothing stands out.
+        u (S, K), v (S, K) and correlations (K,) over all genes; where nothing stands out, all
+        pairs at their shrunken correlations.
     """
     kept = [np.flatnonzero(fit.counted) for fit in fits]
+    if not any(len(at) for at in kept):
+        kept = [np.arange(len(fit.r)) for fit in fits]
     brain = np.concatenate([fit.brain[:, at] for fit, at in zip(fits, kept, strict=True)], axis=1)
     own = [v[:, at] for v, at in zip(gene_variates, kept, strict=True)]
-    r = np.concatenate([fit.r[at] for fit, at in zip(fits, kept, strict=True)])
+    r = np.concatenate([np.maximum(fit.r, fit.weights)[at] for fit, at in zip(fits, kept, strict=True)])
     return scores @ brain, np.concatenate(own, axis=1), np.minimum(r, 0.99)

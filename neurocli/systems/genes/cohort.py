@@ -171,7 +171,7 @@ def pair_people(
             f"genes have vectors of different length: {odd} has {widths[odd]}",
             "give tables of one width",
         )
-    people, rows, notes, left_out = _scanned_people(latents, blocks, data, excluded)
+    people, rows, notes = _scanned_people(latents, blocks, data, excluded)
     gene_rows = np.full((len(blocks), len(people)), -1, dtype=np.intp)
     told, known = "", {}
     for index, block in enumerate(blocks):
@@ -187,11 +187,9 @@ def pair_people(
     enough = present.mean(0) >= max(wanted, 1 / len(blocks)) - 1e-9
     if not enough.any():
         raise _nobody(people, blocks, present, wanted)
-    left_out += [
-        (person, f"has {int(present[:, i].sum())} of {len(blocks)} genes")
-        for i, person in enumerate(people)
-        if not enough[i]
-    ]
+    lacking = [person for person, fits in zip(people, enough, strict=True) if not fits]
+    if lacking and len(blocks) > 1:
+        notes.append(f"{len(lacking)} people lack too many genes: {shown(lacking)}")
     keep = np.flatnonzero(enough)
     return PairedCohort(
         people=[people[i] for i in keep],
@@ -202,7 +200,7 @@ def pair_people(
         gene_rows=gene_rows[:, keep],
         families=[people[i] for i in keep],
         notes=[*latents.notes, *(note for b in blocks for note in b.notes), told, *notes],
-        left_out=[*latents.left_out, *left_out],
+        left_out=list(latents.left_out),
     )
 
 
@@ -226,14 +224,13 @@ def _nobody(
 
 def _scanned_people(
     latents: Block, blocks: Sequence[Block], data: GenesDataBlock, excluded: Sequence[str]
-) -> tuple[list[str], Rows, list[str], list[tuple[str, str]]]:
-    """Return one scan per person: ids sorted, their rows, notes, and who was left out."""
+) -> tuple[list[str], Rows, list[str]]:
+    """Return one scan per person: ids sorted, their rows, and notes."""
     known = {owner for block in blocks for owner in block.ids}
     known |= {canonical(owner) for owner in known}
     gone = {canonical(owner) for owner in excluded}
     found: dict[str, int] = {}
-    left_out: list[tuple[str, str]] = []
-    n_repeats = 0
+    counts = {"excluded": 0, "withdrew (negative ids)": 0, "repeat scans": 0}
     is_exact = data.iid_match == "exact"
     for row, owner in sorted(enumerate(latents.ids), key=lambda item: item[1]):
         person = owner if is_exact else canonical(owner)
@@ -241,15 +238,13 @@ def _scanned_people(
         if whose is not None and whose in known:
             person = whose
         if person in gone or is_withdrawn(person):
-            left_out.append((owner, "excluded" if person in gone else "withdrew (negative id)"))
+            counts["excluded" if person in gone else "withdrew (negative ids)"] += 1
         elif person in found:
-            n_repeats += 1
-            left_out.append((owner, f"repeat scan of {person}; the first is used"))
+            counts["repeat scans"] += 1
         else:
             found[person] = row
     people = sorted(found)
-    notes = []
-    if n_repeats:
-        notes.append(f"{n_repeats} repeat scans are left out: one scan per person is compared")
+    told = [f"{count} {reason}" for reason, count in counts.items() if count]
+    notes = [f"latents left out: {', '.join(told)}"] if told else []
     rows = np.array([found[person] for person in people], dtype=np.intp)
-    return people, rows, notes, left_out
+    return people, rows, notes

@@ -36,7 +36,7 @@ class LatentsOptions(Block):
     twins: float = Field(0.0, ge=0, le=1, description="share of built-in people with a twin")
     bends: bool = Field(False, description="pass the built-in brain through tanh")
     raw_files: bool = Field(False, description="also write the built-in cohort as raw files")
-    seed: int = Field(0, ge=0, description="of the built-in cohort")
+    seed: int | None = Field(None, ge=0, description="of the built-in cohort; null is its own")
 
 
 class GenesDataBlock(DataBlock):
@@ -58,6 +58,8 @@ class GenesDataBlock(DataBlock):
         "mask", description="people without some gene: hide it, leave them out, or fill the mean"
     )
     min_gene_coverage: float = Field(0.9, ge=0, le=1, description="share of genes a person needs")
+    val_share: float = Field(0.15, gt=0, lt=1, description="of people, without a split")
+    test_share: float = Field(0.15, gt=0, lt=1, description="of people, without a split")
     group: str | None = Field(None, description="table of families that stay together")
     exclude: str | None = Field(None, description="file of ids to leave out, one a line")
     covariates: TextTuple = Field((), description="columns to take out, fitted on training people")
@@ -81,6 +83,11 @@ class GenesTaskBlock(TaskBlock):
     )
     best_metric: Literal["percentile", "loss", "mrr", "r_at_1"] = "percentile"
     permutations: int = Field(1000, ge=0, description="random pairings for p_permutation")
+    warm_start: bool = Field(False, description="start linear encoders from the closed form")
+    screen_p: float = Field(
+        0.01, gt=0, le=1, description="sweep: p on validation people above which a gene is dropped"
+    )
+    patience: int = Field(3, ge=1, description="sweep: epochs a gene may stand still")
     pca: int | None = Field(None, ge=1, description="of rcca: components; null finds them")
     ridge: float | None = Field(None, ge=0, le=1, description="of rcca; null chooses by folds")
     hard_gallery: Annotated[tuple[str, ...], BeforeValidator(as_texts)] = Field(

@@ -301,9 +301,18 @@ def _assign(
     if split is None and path is None and (folder / SPLIT).is_file():
         path = str(folder / SPLIT)
     if split is None and path is None:
-        parts = random_split(people, seed=config.run.seed, groups={_FAMILY: families})
+        data = cast(GenesDataBlock, config.data)
+        train = 1 - data.val_share - data.test_share
+        parts = random_split(
+            people,
+            train=train,
+            val=data.val_share,
+            seed=config.run.seed,
+            groups={_FAMILY: families},
+        )
         assigned = assign_parts(people, parts=parts)
-        note = "no --split: people are divided 70/15/15 by a hash of seed and id"
+        shares = "/".join(f"{100 * s:.0f}" for s in (train, data.val_share, data.test_share))
+        note = f"no --split: people are divided {shares} by a hash of seed and id"
         assigned = Assignment(assigned.parts, assigned.sha256, [note, *assigned.notes])
     else:
         assigned = assign_parts(people, parts=split, split_path=path)

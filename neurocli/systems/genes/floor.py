@@ -72,18 +72,23 @@ class ClosedForm:
     def joint_vectors(
         self, rows: npt.NDArray[np.intp], scores: Float64 | None = None
     ) -> tuple[Float64, Float64, int]:
-        """Return vectors (n, K+2) that score people by all genes at once, and K."""
+        """Return vectors (n, F) that score people by all genes, and how many pairs stand out."""
         scores = self.scores(rows) if scores is None else scores
         if len(self.fits) == 1:
             own = self.cohort.gene(self.genes[0], rows)
-            return (*gene_vectors(self.fits[0], scores, own), len(self.fits[0].r))
+            return (*gene_vectors(self.fits[0], scores, own), self.n_counted)
         variates = []
         for index, fit in zip(self.genes, self.fits, strict=True):
             v = fit.gene_variates(self.cohort.gene(index, rows))
             v[~self.cohort.present[index, rows]] = 0
             variates.append(v)
         u, v, r = joint_variates(self.fits, scores, variates)
-        return (*pmi_vectors(u, v, r), len(r))
+        return (*pmi_vectors(u, v, r), self.n_counted)
+
+    @property
+    def n_counted(self) -> int:
+        """Return how many pairs of variates stand out."""
+        return sum(int(fit.counted.sum()) for fit in self.fits)
 
 
 def part_rows(part: PairSet, vectors: tuple[Float64, Float64]) -> Rows:

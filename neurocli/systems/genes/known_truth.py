@@ -105,6 +105,7 @@ class CohortSpec:
 
 
 UKB_SHAPE = CohortSpec(
+    seed=1,
     sizes=(3000, 500, 500),
     latent_shape=(3, 15, 18, 15),
     n_inner=400,

@@ -33,9 +33,10 @@ from neurocli.core.nn.chunked import encode_in_chunks
 from neurocli.core.nn.pair_loss import pair_loss
 from neurocli.systems.genes.config import GenesDataBlock, GenesTaskBlock
 from neurocli.systems.genes.data import PairSet
-from neurocli.systems.genes.floor import floor_rows
+from neurocli.systems.genes.floor import ClosedForm, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
 from neurocli.systems.genes.models.pair import Aligned
+from neurocli.systems.genes.warm_start import start_from_closed_form
 
 _TILED_ABOVE = 2048
 _TILE = 1024
@@ -51,6 +52,7 @@ class AlignTask(Task):
         super().__init__(config)
         self._standard: dict[str, np.ndarray] = {}
         self._labels_matter = False
+        self._train: PairSet | None = None
         if config.data.batch_size < _MIN_PAIRS:
             raise UsageError(
                 f"a batch of {config.data.batch_size} has nothing to be told from",
@@ -99,16 +101,24 @@ class AlignTask(Task):
                 where="--split",
                 hint="give more people, or another split",
             )
+        self._train = samples
         own = samples.classes[samples.rows]
         self._labels_matter = len(np.unique(own)) < len(own)
         if cast(GenesDataBlock, self.config.data).standardize:
             self._standard = standards(samples)
+
+    @property
+    def starts_trained(self) -> bool:
+        """Return whether the closed form is the start, which training has to beat."""
+        return self._task.warm_start
 
     def build(self, info: Mapping[str, Any]) -> nn.Module:
         """Return the untrained model, knowing the training part's means and deviations."""
         model = cast(Aligned, super().build(info))
         if self._standard:
             model.set_standard(**self._standard)
+        if self._train is not None and self._task.warm_start:
+            start_from_closed_form(model, ClosedForm(self._train, self._task))
         return model
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
@@ -129,7 +139,7 @@ class AlignTask(Task):
         loss = self._loss(model, u, v, self._labels(batch))
         with torch.no_grad():
             nearest = (u @ v.T).argmax(1) if len(u) <= _TILED_ABOVE else None
-            logs = {"scale": float(model.logit_scale.exp())}
+            logs = {"scale": float(model.logit_scale.detach().exp())}
             if nearest is not None:
                 own = torch.arange(len(u), device=u.device)
                 logs["in_batch_top1"] = float((nearest == own).float().mean())
@@ -168,8 +178,8 @@ class AlignTask(Task):
         inputs = (batch["neuro_embedding"].double(), batch["gene_sequence"].double())
         u, v = functional_call(model, state, (*inputs, batch.get("present")))
         first, second = u.cpu().numpy(), v.cpu().numpy()
-        scale = float(model.logit_scale.exp())
-        bias = 0.0 if model.logit_bias is None else float(model.logit_bias)
+        scale = float(model.logit_scale.detach().exp())
+        bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
         return [
             {
                 "participant": person,
