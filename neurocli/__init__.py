@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
     from neurocli.core.engine.rebuild import load_model
     from neurocli.core.engine.train import train
-    from neurocli.systems.genes.align import align_genes
     from neurocli.core.listing import list_models
     from neurocli.core.report.command import make_report
+    from neurocli.systems.genes.align import align_genes
 
     __version__: str
 

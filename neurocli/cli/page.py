@@ -228,8 +228,7 @@ def _row(param: Any) -> tuple[str, str]:
         name = param.metavar or param.name.upper()
         return f"{name}..." if param.nargs != 1 else name, param.help or ""
     short = [option for option in param.opts if not option.startswith("--")]
-    # Further spellings are taken and not listed: they are those of older scripts.
-    long = [option for option in param.opts if option.startswith("--")][:1]
+    long = [option for option in param.opts if option.startswith("--")]
     label = ", ".join([*short, *long]) if short else f"    {', '.join(long)}"
     has_value = not (param.is_flag or param.count)
     return f"{label} {_metavar(param)}" if has_value else label, _text(param, has_value)

@@ -13,6 +13,10 @@ MAX_LINES = 60
 INFO = {"img_size": [24, 30, 24, 8], "n_outputs": 2, "classes": ["F", "M"], "scaling": "voxel-z"}
 
 
+# What a builder must know of the data besides its defaults, and the key that makes it small.
+SMALL = {"fmri": "model.depth=1"}
+
+
 def models_for(room: str) -> list[str]:
     return [model.name for model in rooms()[room].models]
 
@@ -33,10 +37,14 @@ def test_is_short_and_explained(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "model"), CASES)
 def test_validates_and_builds(name: str, model: str) -> None:
-    config = load_config(preset=name, model=model, set=["model.depth=1"])
-    patch = config.model.model_dump()["patch_size"]
-    grid = [8 * size for size in patch[:3]] + [config.data.model_dump()["sequence_length"]]
-    built = build_model(config, {**INFO, "img_size": grid})
+    room = presets()[name].room
+    config = load_config(preset=name, model=model, set=[SMALL[room]] if room in SMALL else [])
+    info = dict(INFO)
+    if room == "fmri":
+        patch = config.model.model_dump()["patch_size"]
+        info["img_size"] = [8 * size for size in patch[:3]]
+        info["img_size"] += [config.data.model_dump()["sequence_length"]]
+    built = build_model(config, info)
     assert sum(weight.numel() for weight in built.parameters()) > 0
 
 

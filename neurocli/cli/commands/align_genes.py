@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from neurocli.cli import options
 from neurocli.cli.options import value
-from neurocli.cli.output import Table, cell_text, sink
+from neurocli.cli.output import Table, sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
+from neurocli.cli.text import cell_text
 from neurocli.cli.views import command_line, facts, plan_view
 
 if TYPE_CHECKING:
@@ -29,31 +30,18 @@ neuro align-genes
 neuro align-genes --mode sweep
 neuro align-genes --latents latents --genes APOE.csv -o apoe
 neuro align-genes --latents latents --genes genes --gene APOE --method rcca
-neuro align-genes --latents latents --genes genes --mode sweep --covariates age,sex
+neuro align-genes --latents latents --genes genes --covariates age,sex
 neuro align-genes --mode sequence --gene-input per-gene --loss siglip
 """,
 )
 def align_genes(
     latents: Annotated[
         Path | None,
-        value(
-            "DIR",
-            "Brain latents, raw or packed; a cohort of known truth if not given.",
-            _WHAT,
-            "--latents",
-            "--brain-latent-dir",
-        ),
+        value("DIR", "Brain latents, raw or packed; a cohort of known truth if not given.", _WHAT),
     ] = None,
     genes: Annotated[
         Path | None,
-        value(
-            "PATH",
-            "A gene table or a folder of them.",
-            _WHAT,
-            "--genes",
-            "--gene-embedding-path",
-            "--gene-embedding-dir",
-        ),
+        value("PATH", "A gene table or a folder of them.", _WHAT),
     ] = None,
     split: Annotated[
         Path | None, value("FILE", "Split file; by a hash of seed and id if not given.", _WHAT)
@@ -63,7 +51,7 @@ def align_genes(
     mode: Annotated[str, value("single|sequence|sweep", "One gene, all, each.", _HOW)] = "single",
     gene: Annotated[
         str | None,
-        value("NAME", "Which gene, such as APOE.", _HOW, "--gene", "--single-gene-name"),
+        value("NAME", "Which gene, such as APOE.", _HOW),
     ] = None,
     method: Annotated[
         str | None,
@@ -71,7 +59,7 @@ def align_genes(
     ] = None,
     pooling: Annotated[
         str | None,
-        value("mean|max|cls", "Tokens to one vector.", _HOW, "--pooling", "--transformer-pooling"),
+        value("mean|max|cls", "Tokens to one vector.", _HOW),
     ] = None,
     gene_input: Annotated[
         str | None, value("shared|per-gene", "Input layer of the genes.", _HOW)
@@ -81,20 +69,14 @@ def align_genes(
     hidden_dim: Annotated[int | None, value("N", "Hidden layer of encoders.", _HOW)] = None,
     permutations: Annotated[int | None, value("N", "For p values, 1000.", _HOW)] = None,
     batch_size: Annotated[int | None, value("N", "Pairs per batch.", _FIT)] = None,
-    epochs: Annotated[
-        int | None, value("N", "Passes.", _FIT, "--epochs", "--num-epochs")
-    ] = None,
-    lr: Annotated[
-        float | None, value("X", "Peak learning rate.", _FIT, "--lr", "--learning-rate")
-    ] = None,
+    epochs: Annotated[int | None, value("N", "Passes.", _FIT)] = None,
+    lr: Annotated[float | None, value("X", "Peak learning rate.", _FIT)] = None,
     accumulate: Annotated[
         int | None,
         value(
             "N",
             "Batches per step, exact: every pair is told from all others of the step.",
             _FIT,
-            "--accumulate",
-            "--gradient-accumulation-steps",
         ),
     ] = None,
     preset: options.Preset = None,
@@ -102,11 +84,18 @@ def align_genes(
     settings: options.Settings = None,
     seed: options.Seed = None,
     device: options.Device = None,
-    out: Annotated[
-        Path | None, value("DIR", "Run folder.", _RUN, "--out", "-o", "--output-dir")
-    ] = None,
+    out: Annotated[Path | None, value("DIR", "Run folder.", _RUN, "--out", "-o")] = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
+    brain_latent_dir: Annotated[Path | None, options.older("DIR")] = None,
+    gene_embedding_path: Annotated[Path | None, options.older("FILE")] = None,
+    gene_embedding_dir: Annotated[Path | None, options.older("DIR")] = None,
+    single_gene_name: Annotated[str | None, options.older("NAME")] = None,
+    transformer_pooling: Annotated[str | None, options.older("mean|max|cls")] = None,
+    num_epochs: Annotated[int | None, options.older("N")] = None,
+    learning_rate: Annotated[float | None, options.older("X")] = None,
+    gradient_accumulation_steps: Annotated[int | None, options.older("N")] = None,
+    output_dir: Annotated[Path | None, options.older("DIR")] = None,
     iid_column: Annotated[str | None, options.older("TEXT")] = None,
     gene_embedding_dim: Annotated[int | None, options.older("N")] = None,
     dropout: Annotated[float | None, options.older("X")] = None,
@@ -143,30 +132,30 @@ def align_genes(
     extra = [f"{key}={setting}" for key, setting in older.items() if setting is not None]
     with progress() as listener:
         result = run(
-            latents=latents,
-            genes=genes,
+            latents=latents or brain_latent_dir,
+            genes=genes or gene_embedding_path or gene_embedding_dir,
             split=split,
             group=group,
             covariates=options.words(covariates) or None,
             mode=mode,
-            gene=gene,
+            gene=gene or single_gene_name,
             method=method,
-            pooling=pooling,
+            pooling=pooling or transformer_pooling,
             gene_input=gene_input,
             loss=loss,
             projection_dim=projection_dim,
             hidden_dim=hidden_dim,
             permutations=permutations,
             batch_size=batch_size,
-            epochs=epochs,
-            lr=lr,
-            accumulate=accumulate,
+            epochs=epochs if epochs is not None else num_epochs,
+            lr=lr if lr is not None else learning_rate,
+            accumulate=accumulate if accumulate is not None else gradient_accumulation_steps,
             preset=preset,
             config=config,
             set=[*extra, *(settings or ())],
             seed=seed,
             device=device,
-            out=out,
+            out=out or output_dir,
             force=force,
             dry_run=dry_run,
             listener=listener,
@@ -196,7 +185,9 @@ def _values(result: AlignResult) -> dict[str, Any]:
 
 def _tables(result: AlignResult) -> list[Table | str]:
     names = ["r_at_1", "r_at_5", "r_at_10", "median_rank", "mrr", "percentile"]
-    others = [name for name in ("chance", "rcca", "covariates", "oracle") if name in result.baselines]
+    others = [
+        name for name in ("chance", "rcca", "covariates", "oracle") if name in result.baselines
+    ]
     rows = []
     for name in names:
         share = result.share_of_optimum.get(name)

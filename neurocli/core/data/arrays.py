@@ -81,7 +81,9 @@ def _members(path: Path, data: bytes) -> dict[str, tuple[int, int, int, int, int
         first = place + _ENTRY_FORMAT.size
         name = data[first : first + entry[10]].decode("utf-8", "replace")
         if entry[0] != _ENTRY:
-            raise InputError(path, "is a damaged zip archive (no entry where one should be)", _AGAIN)
+            raise InputError(
+                path, "is a damaged zip archive (no entry where one should be)", _AGAIN
+            )
         if name.endswith(".npy"):
             found[name.removesuffix(".npy")] = (*entry[3:5], *entry[7:10], entry[16])
         place = first + entry[10] + entry[11] + entry[12]
@@ -118,9 +120,7 @@ def _content(
         raise InputError(path, f"array '{name}' lies outside the file", _AGAIN)
     first = offset + _N_LOCAL + sum(struct.unpack_from("<HH", data, offset + 26))
     if first + stored > len(data) or size > MAX_BYTES or size > stored * _MAX_RATIO + 64:
-        raise InputError(
-            path, f"array '{name}' claims {size} bytes, which are not there", _AGAIN
-        )
+        raise InputError(path, f"array '{name}' claims {size} bytes, which are not there", _AGAIN)
     raw = memoryview(data)[first : first + stored]
     if method == 8:
         raw = memoryview(_inflated(path, name, raw, size))

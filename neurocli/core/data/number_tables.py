@@ -169,9 +169,7 @@ def _with_pandas(
     return ids.tolist(), frame[list(columns)].to_numpy(dtype=np.float32)
 
 
-def _explained(
-    path: Path, id_column: str, columns: Sequence[str], error: Exception
-) -> InputError:
+def _explained(path: Path, id_column: str, columns: Sequence[str], error: Exception) -> InputError:
     """Return the error that names the cell, found with the slow reader of tables."""
     try:
         table = read_table(path, id_column=id_column)

@@ -87,9 +87,7 @@ class Ranks:
     def columns(self) -> dict[str, Float64]:
         """Return what the metrics are means of, one value per query."""
         reciprocal = digamma(self.above + self.ties + 2.0) - digamma(self.above + 1.0)
-        found = {
-            f"r_at_{k}": np.clip((k - self.above) / (self.ties + 1.0), 0.0, 1.0) for k in TOP
-        }
+        found = {f"r_at_{k}": np.clip((k - self.above) / (self.ties + 1.0), 0.0, 1.0) for k in TOP}
         percentile = 1 - (self.mid - 1) / max(self.n_keys - 1, 1)
         return {
             **found,
@@ -202,9 +200,9 @@ class NullTest:
     n: int
 
 
-def null_test(forward: Scorer, backward: Scorer, *, n_permutations: int = 0, seed: int = 0) -> (
-    NullTest
-):
+def null_test(
+    forward: Scorer, backward: Scorer, *, n_permutations: int = 0, seed: int = 0
+) -> NullTest:
     """Test whether own pairs stand closer than random pairings do, both ways at once.
 
     The statistic is the mean over pairs of the mean of both ranks; under the null every pairing

@@ -58,7 +58,9 @@ def pair_loss(
     side = tile or len(left)
     added = left.new_zeros(()) if bias is None else bias.to(left.dtype)
     function = _Clip if kind == "clip" else _Siglip
-    loss: Tensor = function.apply(left, right, scale.to(left.dtype), added, labels, side)
+    loss: Tensor = function.apply(  # type: ignore[no-untyped-call]
+        left, right, scale.to(left.dtype), added, labels, side
+    )
     return loss
 
 
@@ -70,7 +72,7 @@ def _tiles(n: int, side: int) -> Iterator[tuple[slice, slice]]:
 
 def _class_means(right: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return (C, F) means by class, the class of each row (B,), and class sizes (B,) by row."""
-    _, own, counts = labels.unique(return_inverse=True, return_counts=True)
+    _, own, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     sums = right.new_zeros(len(counts), right.shape[1]).index_add(0, own, right)
     return sums / counts[:, None].to(right.dtype), own, counts[own]
 
@@ -93,7 +95,8 @@ class _Clip(torch.autograd.Function):
         matched = (left * means[own]).sum() * scale + bias * n
         ctx.save_for_backward(left, right, scale, bias, labels, rows, columns)
         ctx.side = side
-        return (rows.sum() + columns.sum()) / (2 * n) - matched / n
+        loss: Tensor = (rows.sum() + columns.sum()) / (2 * n) - matched / n
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -102,7 +105,7 @@ class _Clip(torch.autograd.Function):
         n, grad = len(left), grads[0]
         d_left, d_right = torch.zeros_like(left), torch.zeros_like(right)
         d_scale, d_bias = torch.zeros_like(scale), torch.zeros_like(bias)
-        means, own, counts = _class_means(right, labels)
+        _means, own, counts = _class_means(right, labels)
         for a, b in _tiles(n, ctx.side):
             cosines = left[a] @ right[b].T
             logits = cosines * scale + bias
@@ -115,7 +118,14 @@ class _Clip(torch.autograd.Function):
             d_right[b] += table.T @ left[a]
             d_scale += (table * cosines).sum()
             d_bias += table.sum()
-        return d_left * scale * grad, d_right * scale * grad, d_scale * grad, d_bias * grad, None, None
+        return (
+            d_left * scale * grad,
+            d_right * scale * grad,
+            d_scale * grad,
+            d_bias * grad,
+            None,
+            None,
+        )
 
 
 class _Siglip(torch.autograd.Function):
@@ -132,7 +142,8 @@ class _Siglip(torch.autograd.Function):
             total += F.softplus(torch.where(_same(labels, a, b), -logits, logits)).sum()
         ctx.save_for_backward(left, right, scale, bias, labels)
         ctx.side = side
-        return total / n
+        loss: Tensor = total / n
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -149,7 +160,14 @@ class _Siglip(torch.autograd.Function):
             d_right[b] += table.T @ left[a]
             d_scale += (table * cosines).sum()
             d_bias += table.sum()
-        return d_left * scale * grad, d_right * scale * grad, d_scale * grad, d_bias * grad, None, None
+        return (
+            d_left * scale * grad,
+            d_right * scale * grad,
+            d_scale * grad,
+            d_bias * grad,
+            None,
+            None,
+        )
 
 
 def _same(labels: Tensor, a: slice, b: slice) -> Tensor:

@@ -19,15 +19,16 @@ from neurocli.core.engine.evaluate import evaluate
 from neurocli.core.engine.runtime import set_threads
 from neurocli.core.engine.task import RunData
 from neurocli.core.engine.train import train
-from neurocli.core.errors import NeuroError, UsageError
+from neurocli.core.errors import NeuroError
 from neurocli.core.events import Listener, Note, ignore
 from neurocli.core.names import lookup
 from neurocli.core.paths import durable_json, folder_lock
 from neurocli.systems.genes import export
 from neurocli.systems.genes.closed_run import closed_judgement, closed_payload, optimum_by_gene
-from neurocli.systems.genes.config import GenesDataBlock, GenesTaskBlock
-from neurocli.systems.genes.data import PairSet, open_data
+from neurocli.systems.genes.config import GenesTaskBlock
+from neurocli.systems.genes.data import open_data
 from neurocli.systems.genes.floor import ClosedForm, part_rows
+from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.result import AlignResult, judged_fields, result_values
 from neurocli.systems.genes.sweep import ClosedSweep, add_optimum, judge_genes
 from neurocli.systems.genes.sweep_train import train_genes
@@ -216,9 +217,13 @@ def _solved(
     run_dir = Path(out) if out else run_folder.new_run_dir(f"{mode}-{method}", "align")
     notes = [*notes, *data.notes]
     if options.get("dry_run"):
-        return _planned(run_dir, mode, method, {"genes": data.info["num_genes"]}, notes, data.built_in_data)
+        return _planned(
+            run_dir, mode, method, {"genes": data.info["num_genes"]}, notes, data.built_in_data
+        )
     with folder_lock(run_dir):
-        run_folder.claim(run_dir, config, force=bool(options.get("force")) or _is_ours(run_dir, config))
+        run_folder.claim(
+            run_dir, config, force=bool(options.get("force")) or _is_ours(run_dir, config)
+        )
         form = ClosedForm(train_part, task)
         run_folder.write_head(run_dir, resolved, data)
         fields: dict[str, Any]
@@ -266,7 +271,11 @@ def _swept(
     solved: Any = ClosedSweep(form)
     if method != "rcca":
         solved = train_genes(
-            form, _part(data, "train"), val_part, config, warm=method == "rcca+contrastive",
+            form,
+            _part(data, "train"),
+            val_part,
+            config,
+            warm=method == "rcca+contrastive",
             listener=listener,
         )
     swept = judge_genes(solved, test, val_part, task, listener)

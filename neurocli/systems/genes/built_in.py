@@ -150,7 +150,11 @@ class Truth:
             empty = np.zeros((len(rows), 0))
             return empty, empty, np.zeros(0)
         at = list(self.rhos).index(gene)
-        return self.arrays["brain"][at][rows], self.arrays["gene"][at][rows], self.arrays["rhos"][at]
+        return (
+            self.arrays["brain"][at][rows],
+            self.arrays["gene"][at][rows],
+            self.arrays["rhos"][at],
+        )
 
 
 def read_truth(folder: Path) -> Truth | None:

@@ -36,7 +36,9 @@ ROOM = RoomCard(
         ),
     ),
     tasks=(
-        TaskCard("align", "tell whose genes a brain goes with", "pretrain", f"{_ROOM}.task:AlignTask"),
+        TaskCard(
+            "align", "tell whose genes a brain goes with", "pretrain", f"{_ROOM}.task:AlignTask"
+        ),
     ),
     presets=f"{_ROOM}.presets",
     data_config=f"{_ROOM}.config:GenesDataBlock",

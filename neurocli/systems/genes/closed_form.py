@@ -91,9 +91,9 @@ def fit_components(rows: Float32, n_components: int | None = None) -> Components
 
 
 def _n_kept(gram: Float32, shape: tuple[int, ...], asked: int | None) -> int:
-    most = max(1, min(min(shape), int(shape[0] * _MAX_SHARE)))
+    most = max(1, min(*shape, int(shape[0] * _MAX_SHARE)))
     if asked is not None:
-        return min(asked, min(shape))
+        return min(asked, *shape)
     if len(gram) > _MAX_EXACT:
         return min(most, _N_RANGE)
     values = scipy.linalg.eigvalsh(gram, check_finite=False)[::-1].astype(np.float64)
@@ -184,7 +184,7 @@ def fit_gene(
         r = _held_out(scores * left, own * right, blocks, parts, (left, right))
         u, _, v = np.linalg.svd(left[:, None] * sum(blocks) * right / n, full_matrices=False)
         fit = _unit(GeneFit(components, left[:, None] * u, right[:, None] * v.T, r, n), scores, own)
-        gain = -0.5 * float(np.log1p(-np.clip(fit.weights, 0, 0.99) ** 2).sum())
+        gain = -0.5 * float(np.log1p(-(np.clip(fit.weights, 0, 0.99) ** 2)).sum())
         if best is None or gain > best[0] * 1.02:  # a ridge must earn its place
             best = (gain, fit)
     assert best is not None
@@ -273,5 +273,7 @@ def joint_variates(
         kept = [np.arange(len(fit.r)) for fit in fits]
     brain = np.concatenate([fit.brain[:, at] for fit, at in zip(fits, kept, strict=True)], axis=1)
     own = [v[:, at] for v, at in zip(gene_variates, kept, strict=True)]
-    r = np.concatenate([np.maximum(fit.r, fit.weights)[at] for fit, at in zip(fits, kept, strict=True)])
+    r = np.concatenate(
+        [np.maximum(fit.r, fit.weights)[at] for fit, at in zip(fits, kept, strict=True)]
+    )
     return scores @ brain, np.concatenate(own, axis=1), np.minimum(r, 0.99)

@@ -14,11 +14,11 @@ from neurocli.core.engine.judgement import EvalResult, write_judgement
 from neurocli.core.engine.task import Rows, RunData, Summary
 from neurocli.core.metrics.retrieval import Scorer, rank_own_keys
 from neurocli.systems.genes.config import GenesTaskBlock
-from neurocli.systems.genes.data import PairSet
 from neurocli.systems.genes.export import BEST_MODEL
 from neurocli.systems.genes.floor import RCCA, ClosedForm, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
 from neurocli.systems.genes.oracle import pmi_terms
+from neurocli.systems.genes.pair_set import PairSet
 
 
 def closed_judgement(

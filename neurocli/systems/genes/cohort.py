@@ -80,7 +80,9 @@ class PairedCohort:
     def brain(self, rows: Rows) -> Float32:
         """Return latents (n, P) of people by their places."""
         values = self.raw_brain(rows)
-        return values if self.brain_explained is None else self.brain_explained.take_out(values, rows)
+        return (
+            values if self.brain_explained is None else self.brain_explained.take_out(values, rows)
+        )
 
     def raw_brain(self, rows: Rows) -> Float32:
         """Return latents as stored."""

@@ -23,6 +23,7 @@ from neurocli.systems.genes.ids import match_ids, shown
 Float64 = npt.NDArray[np.float64]
 _BLOCK = 1024
 _MAX_LEVELS = 50
+_MAX_KINDS = 10  # numbers of more values than that are continuous
 _RIDGE = 1e-8
 
 
@@ -57,7 +58,9 @@ def columns_of(
     rows = [place.get(i) for i in range(len(people))]
     notes = []
     if len(matched.pairs) < len(people):
-        notes.append(f"{len(matched.left)} people have no row in {path.name}: {shown(matched.left)}")
+        notes.append(
+            f"{len(matched.left)} people have no row in {path.name}: {shown(matched.left)}"
+        )
     return {n: [None if r is None else table.columns[n][r] for r in rows] for n in names}, notes
 
 
@@ -86,9 +89,7 @@ def design_matrix(columns: dict[str, list[str | None]], train: npt.NDArray[np.in
     return np.column_stack(found)
 
 
-def _levels(
-    name: str, cells: list[str | None], train: npt.NDArray[np.intp]
-) -> list[Float64]:
+def _levels(name: str, cells: list[str | None], train: npt.NDArray[np.intp]) -> list[Float64]:
     levels = sorted({cells[i] or "" for i in train})
     if len(levels) > _MAX_LEVELS:
         raise UsageError(
@@ -133,4 +134,26 @@ def explain(
         part = design[rows].T @ read(rows)
         cross = part if cross is None else cross + part
     assert cross is not None
-    return Explained(design, np.linalg.solve(normal, cross))
+    weights: Float64 = np.linalg.solve(normal, cross).astype(np.float64)
+    return Explained(design, weights)
+
+
+def strata_of(columns: dict[str, list[str | None]]) -> npt.NDArray[np.int64]:
+    """Return (S,) numbers that are equal for people who agree in all columns.
+
+    Columns of more than ten different numbers are cut into fifths.
+
+    Args:
+        columns: Name -> cells.
+    """
+    keys = []
+    for name, cells in columns.items():
+        table = Table([str(i) for i in range(len(cells))], "row", {name: cells}, Path(name))
+        values, texts = numeric_column(table, name)
+        if texts or len(set(cells)) <= _MAX_KINDS:
+            keys.append([cell or "" for cell in cells])
+            continue
+        edges = np.nanquantile(values, [0.2, 0.4, 0.6, 0.8])
+        keys.append([str(place) for place in np.searchsorted(edges, values)])
+    _, found = np.unique(["\t".join(row) for row in zip(*keys, strict=True)], return_inverse=True)
+    return np.asarray(found.reshape(-1), dtype=np.int64)

@@ -1,6 +1,4 @@
-"""Find latents and gene tables for `neuro preprocess latents`; without a source, the built-in
-cohort.
-"""
+"""Find latents and gene tables for `neuro preprocess latents`, or give the built-in cohort."""
 
 from __future__ import annotations
 

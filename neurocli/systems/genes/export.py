@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurocli.core.config.load import config_from_plain
 from neurocli.core.data.tables import safe_cell
 from neurocli.core.engine.checkpoint import check_plain, load_checkpoint
 from neurocli.core.engine.rebuild import build_model
 from neurocli.core.engine.torch_file import write_torch_file
 from neurocli.core.engine.weights import load_weights
-from neurocli.core.config.load import config_from_plain
 from neurocli.core.paths import durable_path, durable_write
-from neurocli.systems.genes.data import PairSet
 from neurocli.systems.genes.models.pair import Aligned
 from neurocli.systems.genes.models.sequence import GeneSequence
+from neurocli.systems.genes.pair_set import PairSet
 
 BEST_MODEL, EMBEDDINGS, RANKS, GENES = (
     "best_model.pt",
@@ -64,9 +64,7 @@ def read_model(checkpoint: Path) -> tuple[Aligned, dict[str, Any]]:
     return model.eval(), payload
 
 
-def write_model(
-    run_dir: Path, payload: Mapping[str, Any], metrics: Mapping[str, float]
-) -> Path:
+def write_model(run_dir: Path, payload: Mapping[str, Any], metrics: Mapping[str, float]) -> Path:
     """Write `best_model.pt`: the checkpoint, and the described keys beside it.
 
     Args:

@@ -20,9 +20,9 @@ from neurocli.systems.genes.closed_form import (
 )
 from neurocli.systems.genes.config import GenesTaskBlock
 from neurocli.systems.genes.covariates import design_matrix
-from neurocli.systems.genes.data import PairSet
 from neurocli.systems.genes.judging import rows_of
 from neurocli.systems.genes.oracle import pmi_terms
+from neurocli.systems.genes.pair_set import PairSet
 
 Float64 = npt.NDArray[np.float64]
 RCCA, ORACLE, ORACLE_COSINE, COVARIATES = "rcca", "oracle", "oracle_cosine", "covariates"
@@ -94,7 +94,8 @@ class ClosedForm:
 def part_rows(part: PairSet, vectors: tuple[Float64, Float64]) -> Rows:
     """Return rows of a part's people, as the task's evaluation gives them."""
     families = [part.cohort.families[row] for row in part.rows]
-    return rows_of(part.participants, families, vectors, part.classes[part.rows])
+    strata = None if part.strata is None else part.strata[part.rows]
+    return rows_of(part.participants, families, vectors, part.classes[part.rows], strata)
 
 
 def floor_rows(

@@ -186,8 +186,10 @@ def guessed_reason(left: Sequence[str], right: Sequence[str]) -> str:
         return "one side names sessions of people"
     for first in left[:_SHOWN]:
         for second in right:
-            if first != second and min(len(first), len(second)) > 2 and (
-                first in second or second in first
+            if (
+                first != second
+                and min(len(first), len(second)) > 2
+                and (first in second or second in first)
             ):
                 longer, shorter = sorted((first, second), key=len, reverse=True)
                 return f"'{longer}' holds '{shorter}': a prefix or suffix differs"

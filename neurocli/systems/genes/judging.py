@@ -62,8 +62,8 @@ def pairs_of(rows: Rows) -> Pairs:
     ordered = sorted(rows, key=lambda row: row["participant"])
     strata = [row.get("stratum") for row in ordered]
     return Pairs(
-        [row["participant"] for row in ordered],
-        [row.get("family", row["participant"]) for row in ordered],
+        [str(row["participant"]) for row in ordered],
+        [str(row.get("family", row["participant"])) for row in ordered],
         np.array([row["neuro"] for row in ordered], dtype=np.float64),
         np.array([row["gene"] for row in ordered], dtype=np.float64),
         np.array([row["gene_class"] for row in ordered], dtype=np.int64),
@@ -76,9 +76,14 @@ def rows_of(
     families: Sequence[str],
     vectors: tuple[Float64, Float64],
     classes: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64] | None = None,
 ) -> Rows:
     """Return rows as `AlignTask.eval_step` gives them."""
     brain, gene = vectors
+    further = [
+        {} if strata is None else {"stratum": int(value)}
+        for value in (classes if strata is None else strata)
+    ]
     return [
         {
             "participant": person,
@@ -88,6 +93,7 @@ def rows_of(
             "neuro": brain[i],
             "gene": gene[i],
             "gene_class": int(classes[i]),
+            **further[i],
         }
         for i, person in enumerate(people)
     ]

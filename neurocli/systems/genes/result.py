@@ -80,9 +80,7 @@ def judged_fields(result: EvalResult) -> dict[str, Any]:
         "baselines": result.baselines,
         "verdicts": result.verdicts,
         "details": result.details,
-        "share_of_optimum": share_of_optimum(
-            result.metrics, result.baselines.get("oracle"), 0.5
-        ),
+        "share_of_optimum": share_of_optimum(result.metrics, result.baselines.get("oracle"), 0.5),
     }
 
 

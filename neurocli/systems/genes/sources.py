@@ -53,7 +53,9 @@ def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]
     before, _, after = stem.partition("{iid}")
     wanted = re.compile(f"{re.escape(before)}(?P<iid>.+){re.escape(after)}")
     arrays = sorted(p for p in folder.iterdir() if _is_array(p.name))
-    found = _by_id(folder, ((match["iid"], p) for p in arrays if (match := wanted.fullmatch(p.stem))))
+    found = _by_id(
+        folder, ((match["iid"], p) for p in arrays if (match := wanted.fullmatch(p.stem)))
+    )
     if found:
         return found, _others(len(arrays) - len(found), pattern)
     if not arrays:
@@ -271,7 +273,7 @@ def feature_columns(path: Path, names: Sequence[str], expected: int | None) -> l
         numbers = [_NUMBERED.fullmatch(name) for name in found]
         if found and all(numbers):
             found.sort(key=lambda name: int(_NUMBERED.fullmatch(name)[1]))  # type: ignore[index]
-    if expected is not None and len(found) != expected or not found:
+    if (expected is not None and len(found) != expected) or not found:
         known = set(numbered.values())
         missing = [f"emb_{i}" for i in range(expected or 0) if i not in known] if known else []
         extra = [f"emb_{i}" for i in sorted(known) if expected is not None and i >= expected]

@@ -28,9 +28,9 @@ from neurocli.core.metrics.retrieval import (
 )
 from neurocli.systems.genes.closed_form import gene_vectors
 from neurocli.systems.genes.config import GenesTaskBlock
-from neurocli.systems.genes.data import PairSet
 from neurocli.systems.genes.floor import ClosedForm, part_rows
 from neurocli.systems.genes.judging import judge, pairs_of
+from neurocli.systems.genes.pair_set import PairSet
 
 Float64 = npt.NDArray[np.float64]
 FOUND_Q = 0.05
@@ -41,9 +41,9 @@ _MEANS = ("r_at_1", "r_at_5", "r_at_10", "mrr", "percentile")
 class Solved(Protocol):
     """Give the vectors of people by one gene, or by all."""
 
-    def vectors(self, index: int, part: PairSet, at: npt.NDArray[np.intp]) -> (
-        tuple[Float64, Float64]
-    ):
+    def vectors(
+        self, index: int, part: PairSet, at: npt.NDArray[np.intp]
+    ) -> tuple[Float64, Float64]:
         """Return vectors (n, F) of the people at places `at` of a part, by one gene."""
         ...
 
@@ -88,7 +88,10 @@ class ClosedSweep:
         """Return each gene's maps from raw rows to variates, as plain tensors by gene."""
         axes = self.form.components.axes.astype(np.float64)
         names = [self.form.cohort.genes[index] for index in self.form.genes]
-        found: dict[str, Any] = {"gene_names": names, "brain_mean": _plain(self.form.components.mean)}
+        found: dict[str, Any] = {
+            "gene_names": names,
+            "brain_mean": _plain(self.form.components.mean),
+        }
         found["brain"] = {
             name: _plain((axes @ fit.brain).astype(np.float32))
             for name, fit in zip(names, self.form.fits, strict=True)
@@ -211,7 +214,7 @@ def _judge_gene(
 def _discover(rows: list[dict[str, Any]], level: float) -> list[str]:
     """Add q and whether a gene counts as found; return what to tell."""
     passed = [row for row in rows if row["p_val"] is None or row["p_val"] <= level]
-    q_values = benjamini_hochberg([row["p"] for row in passed]) if passed else []
+    q_values: Any = benjamini_hochberg([row["p"] for row in passed]) if passed else []
     for row in rows:
         row["q"], row["screened_out"] = 1.0, row not in passed
     for row, q in zip(passed, q_values, strict=True):
@@ -237,6 +240,4 @@ def add_optimum(genes: Sequence[dict[str, Any]], optimum: Mapping[str, float]) -
     for row in genes:
         best = optimum.get(row["gene"])
         row["oracle_percentile"] = best
-        row["share_of_oracle"] = (
-            None if best is None else (row["percentile"] - 0.5) / (best - 0.5)
-        )
+        row["share_of_oracle"] = None if best is None else (row["percentile"] - 0.5) / (best - 0.5)

@@ -23,10 +23,10 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.data.loader import epoch_order
 from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted
 from neurocli.systems.genes.config import GenesTaskBlock
-from neurocli.systems.genes.data import PairSet
 from neurocli.systems.genes.floor import ClosedForm
 from neurocli.systems.genes.models.pair import CLIP_INIT
 from neurocli.systems.genes.oracle import pmi_terms
+from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.sweep import ClosedSweep
 
 Float64 = npt.NDArray[np.float64]
@@ -57,19 +57,21 @@ class TrainedSweep:
         self, index: int, part: PairSet, at: npt.NDArray[np.intp]
     ) -> tuple[Float64, Float64]:
         """Return unit vectors (n, d) of one gene."""
-        brain = (self.closed.scores(part)[at] * self.whiteners[0]) @ _wide(self.maps["brain"][index])
+        brain = (self.closed.scores(part)[at] * self.whiteners[0]) @ _wide(
+            self.maps["brain"][index]
+        )
         gene = self._gene_scores(index, part, at) @ _wide(self.maps["gene"][index])
         return _unit(brain), _unit(gene)
 
     def _gene_scores(self, index: int, part: PairSet, at: npt.NDArray[np.intp]) -> Float64:
         own = self.closed.form.fits[index].components.scores(part.cohort.gene(index, part.rows[at]))
         kept = own[:, :_MAX_COMPONENTS]
-        padded = np.zeros((len(at), self.whiteners[1].shape[1]))
-        padded[:, : kept.shape[1]] = kept
-        return padded * self.whiteners[1][index]
+        padded: Float64 = np.zeros((len(at), self.whiteners[1].shape[1]))
+        padded[:, : kept.shape[1]] = kept * self.whiteners[1][index][: kept.shape[1]]
+        return padded
 
     def joint(self, part: PairSet) -> tuple[Float64, Float64, int]:
-        """Return all genes' unit vectors side by side, those that held up weighed by their scale."""
+        """Return unit vectors of the genes that stand out side by side, weighed by scale."""
         everyone = np.arange(len(part.rows))
         brain, gene, n = [], [], 0
         for index, fit in enumerate(self.closed.form.fits):
@@ -108,7 +110,7 @@ class TrainedSweep:
 
 
 def _wide(x: Tensor) -> Float64:
-    return x.double().numpy()
+    return np.asarray(x.numpy(), dtype=np.float64)
 
 
 def _unit(x: Float64) -> Float64:
@@ -191,7 +193,7 @@ def train_genes(
         _epoch(data, maps, optimizer, active, epoch)
         with torch.no_grad():
             now = judged.percentile({k: v[active] for k, v in maps.items()}, active)
-            better = now > best[active] if val is not None else torch.ones_like(now, dtype=bool)
+            better = now > best[active] if val is not None else now == now
             chosen = active[better]
             best[chosen] = now[better]
             for name, value in maps.items():
@@ -223,7 +225,7 @@ def _epoch(
         if len(rows) < 2:
             continue
         optimizer.zero_grad(set_to_none=True)
-        data.loss({k: v[active] for k, v in maps.items()}, rows, active).sum().backward()
+        data.loss({k: v[active] for k, v in maps.items()}, rows, active).sum().backward()  # type: ignore[no-untyped-call]
         if config.train.clip_norm is not None:
             _clip(maps, config.train.clip_norm)
         optimizer.step()
@@ -232,10 +234,12 @@ def _epoch(
 def _clip(maps: dict[str, Tensor], limit: float) -> None:
     """Clip the gradient of each gene by itself, so that genes stay independent."""
     grads = [value.grad for value in maps.values() if value.grad is not None]
-    squares = [(grad.flatten(1) if grad.ndim > 1 else grad[:, None]).square().sum(1) for grad in grads]
+    squares = [
+        (grad.flatten(1) if grad.ndim > 1 else grad[:, None]).square().sum(1) for grad in grads
+    ]
     factor = (limit / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1.0)
     for grad in grads:
-        grad *= factor.reshape(-1, *[1] * (grad.ndim - 1))
+        grad.mul_(factor.reshape(-1, *[1] * (grad.ndim - 1)))
 
 
 def _start(form: ClosedForm, seed: int, *, warm: bool) -> TrainedSweep:

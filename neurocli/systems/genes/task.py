@@ -30,12 +30,13 @@ from neurocli.core.engine.task import (
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import Listener
 from neurocli.core.nn.chunked import encode_in_chunks
+from neurocli.core.nn.gathered import gathered_loss
 from neurocli.core.nn.pair_loss import pair_loss
 from neurocli.systems.genes.config import GenesDataBlock, GenesTaskBlock
-from neurocli.systems.genes.data import PairSet
 from neurocli.systems.genes.floor import ClosedForm, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
 from neurocli.systems.genes.models.pair import Aligned
+from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.warm_start import start_from_closed_form
 
 _TILED_ABOVE = 2048
@@ -161,7 +162,7 @@ class AlignTask(Task):
 
     def _loss(self, model: Aligned, u: Tensor, v: Tensor, labels: Tensor | None) -> Tensor:
         tile = self._task.tile or (_TILE if len(u) > _TILED_ABOVE else None)
-        return pair_loss(
+        return gathered_loss(
             u,
             v,
             model.logit_scale.exp(),
@@ -178,7 +179,7 @@ class AlignTask(Task):
         inputs = (batch["neuro_embedding"].double(), batch["gene_sequence"].double())
         u, v = functional_call(model, state, (*inputs, batch.get("present")))
         first, second = u.cpu().numpy(), v.cpu().numpy()
-        scale = float(model.logit_scale.detach().exp())
+        scale, strata = float(model.logit_scale.detach().exp()), batch.get("stratum")
         bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
         return [
             {
@@ -189,6 +190,7 @@ class AlignTask(Task):
                 "neuro": first[i],
                 "gene": second[i],
                 "gene_class": int(batch["gene_class"][i]),
+                **({} if strata is None else {"stratum": int(strata[i])}),
                 "scale": min(scale, self._task.logit_scale_max),
                 "bias": bias,
             }
@@ -266,7 +268,7 @@ def standards(samples: PairSet) -> dict[str, np.ndarray]:
     """
     cohort, rows = samples.cohort, samples.rows
     mean, std = _moments([cohort.brain(rows[i : i + 512]) for i in range(0, len(rows), 512)])
-    genes = []
+    genes: list[tuple[np.ndarray, np.ndarray]] = []
     for index in range(len(cohort.genes)):
         own = rows[cohort.present[index, rows]]
         genes.append(_moments([cohort.gene(index, own)]) if len(own) else genes[-1])
@@ -282,4 +284,4 @@ def _moments(blocks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     n = sum(len(block) for block in blocks)
     mean = sum(block.sum(0, dtype=np.float64) for block in blocks) / n
     square = sum(((block - mean) ** 2).sum(0, dtype=np.float64) for block in blocks) / n
-    return np.float32(mean), np.float32(np.sqrt(square))
+    return np.asarray(mean, dtype=np.float32), np.asarray(square, dtype=np.float32) ** 0.5

@@ -43,9 +43,7 @@ def start_from_closed_form(model: Aligned, form: ClosedForm) -> None:
         np.arange(len(fit.r)) if len(form.fits) == 1 else np.flatnonzero(fit.counted)
         for fit in form.fits
     ]
-    r = np.concatenate(
-        [fit.weights[at] for fit, at in zip(form.fits, kept, strict=True)]
-    )
+    r = np.concatenate([fit.weights[at] for fit, at in zip(form.fits, kept, strict=True)])
     if not len(r):
         raise UsageError("no gene stands out in training, so there is nothing to start from")
     place = np.argsort(-r)[: model.neuro_projection.first.out_features]

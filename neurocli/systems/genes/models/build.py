@@ -38,7 +38,9 @@ def build(config: RunConfig, info: Mapping[str, Any]) -> Aligned:
         "projection_dim": model.projection_dim,
         "hidden_dim": model.hidden_dim,
         "dropout": model.dropout,
-        "logit_scale_init": (CLIP_INIT if loss == "clip" else SIGLIP_INIT) if init is None else init,
+        "logit_scale_init": (CLIP_INIT if loss == "clip" else SIGLIP_INIT)
+        if init is None
+        else init,
         "with_bias": loss == "siglip",
     }
     if model.name == "gene_pair":

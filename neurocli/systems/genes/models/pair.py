@@ -66,6 +66,11 @@ class Aligned(nn.Module):
         with_bias: Whether logits have a learned bias, as SigLIP's.
     """
 
+    neuro_mean: Tensor
+    neuro_std: Tensor
+    gene_mean: Tensor
+    gene_std: Tensor
+
     def __init__(
         self,
         neuro_input_dim: int,
@@ -116,9 +121,7 @@ class Aligned(nn.Module):
             genes = genes.unsqueeze(1)
         return _unit(self.gene_features((genes - self.gene_mean) / self.gene_std, present, draws))
 
-    def gene_features(
-        self, genes: Tensor, present: Tensor | None, draws: Tensor | None
-    ) -> Tensor:
+    def gene_features(self, genes: Tensor, present: Tensor | None, draws: Tensor | None) -> Tensor:
         """Return (B, E) of z-scored vectors (B, G, d), not yet of length 1.
 
         Raises:
@@ -198,9 +201,7 @@ class GenePair(Aligned):
             layer=1,
         )
 
-    def gene_features(
-        self, genes: Tensor, present: Tensor | None, draws: Tensor | None
-    ) -> Tensor:
+    def gene_features(self, genes: Tensor, present: Tensor | None, draws: Tensor | None) -> Tensor:
         """Return (B, E) of z-scored vectors (B, 1, d)."""
         out: Tensor = self.gene_projection(genes[:, 0], draws)
         return out

@@ -123,9 +123,7 @@ class GeneSequence(Aligned):
         self.last_norm = nn.LayerNorm(width) if config.transformer_norm == "pre" else None
         self.output_projection = nn.Linear(width, out)
 
-    def gene_features(
-        self, genes: Tensor, present: Tensor | None, draws: Tensor | None
-    ) -> Tensor:
+    def gene_features(self, genes: Tensor, present: Tensor | None, draws: Tensor | None) -> Tensor:
         """Return (B, E) of z-scored vectors (B, G, d)."""
         if self.config.gene_tower == "linear-sum":
             own = torch.einsum("bgd,gde->bge", genes, self.input_weight) + self.input_bias
