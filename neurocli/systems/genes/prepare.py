@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def packed_gene(
 
 def _place(what: str, paths: list[Path], options: dict[str, Any]) -> Path:
     """Return where a pack of files in their present state lies."""
-    states = [(p.name, s.st_size, s.st_mtime_ns) for p in paths if (s := p.stat())]
+    states = [(p.name, s.st_size, s.st_mtime_ns) for p in paths if (s := os.stat(p))]
     where = str(paths[0].parent.resolve())
     text = json.dumps([FORMAT_VERSION, what, where, states, options], sort_keys=True, default=str)
     return cache_dir() / f"genes-pack-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

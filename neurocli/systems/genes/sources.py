@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,10 +53,10 @@ def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]
         stem = stem.removesuffix(suffix)
     before, _, after = stem.partition("{iid}")
     wanted = re.compile(f"{re.escape(before)}(?P<iid>.+){re.escape(after)}")
-    arrays = sorted(p for p in folder.iterdir() if _is_array(p.name))
-    found = _by_id(
-        folder, ((match["iid"], p) for p in arrays if (match := wanted.fullmatch(p.stem)))
-    )
+    # Plain texts: a folder may hold as many files as a study has people.
+    arrays = sorted(name for name in os.listdir(folder) if _is_array(name))
+    named = ((match["iid"], n) for n in arrays if (match := wanted.fullmatch(n[:-4])))
+    found = _by_id(folder, named)
     if found:
         return found, _others(len(arrays) - len(found), pattern)
     if not arrays:
@@ -63,7 +64,7 @@ def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]
             folder, "holds no .npz or .npy file", "give the folder with {IID}_latent.npz"
         )
     note = f"no file is called {pattern}; ids are the names of the {len(arrays)} array files"
-    return _by_id(folder, ((p.stem.removesuffix("_latent"), p) for p in arrays)), [note]
+    return _by_id(folder, ((n[:-4].removesuffix("_latent"), n) for n in arrays)), [note]
 
 
 def _is_array(name: str) -> bool:
@@ -74,17 +75,17 @@ def _others(count: int, pattern: str) -> list[str]:
     return [f"{count} array files are not called {pattern} and are left out"] if count else []
 
 
-def _by_id(folder: Path, named: Iterator[tuple[str, Path]]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for owner, path in named:
+def _by_id(folder: Path, named: Iterator[tuple[str, str]]) -> dict[str, Path]:
+    found: dict[str, str] = {}
+    for owner, name in named:
         if owner in found:
             raise UsageError(
-                f"{found[owner].name} and {path.name} are of one id '{owner}'",
+                f"{found[owner]} and {name} are of one id '{owner}'",
                 where=str(folder),
                 hint="keep one of them",
             )
-        found[owner] = path
-    return dict(sorted(found.items()))
+        found[owner] = name
+    return {owner: folder / found[owner] for owner in sorted(found)}
 
 
 @dataclass

@@ -43,7 +43,7 @@ _TILED_ABOVE = 2048
 _TILE = 1024
 _MIN_PAIRS = 2
 # Tokens encoded at once where activations, and not inputs, fill the memory.
-_TOKENS_AT_ONCE = 16 * 111
+_TOKENS_AT_ONCE = 8 * 111
 
 
 class AlignTask(Task):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from neurocli.core.catalog import models, rooms
+from neurocli.core.catalog import models
 from neurocli.core.errors import UsageError
 from neurocli.core.listing import accepted, config_keys, count_default_parameters, list_models
 
