@@ -103,7 +103,7 @@ def test_objects_are_refused_and_never_built(tmp_path: Path, suffix: str) -> Non
         np.save(path, array, allow_pickle=True)
     else:
         np.savez(path, latent=array)
-    with pytest.raises(InputError, match="holds '.O', not numbers"):
+    with pytest.raises(InputError, match=r"holds '.O', not numbers"):
         read_array(path)
 
 
@@ -142,7 +142,7 @@ def test_other_types_are_refused(tmp_path: Path, descr: str) -> None:
 def test_shapes_must_make_the_bytes_that_are_there(tmp_path: Path, shape: str) -> None:
     # Two float32 are stored; a header that claims terabytes must not make anyone reserve them.
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
-    with pytest.raises(InputError, match="needs .* bytes, 8 are there"):
+    with pytest.raises(InputError, match=r"needs .* bytes, 8 are there"):
         read_array(save(tmp_path / "a.npy", npy(header, b"\0" * 8)))
 
 

@@ -110,7 +110,7 @@ def form(train_part: PairSet, configure: Configure) -> ClosedForm:
 @pytest.fixture
 def options() -> Callable[..., LatentsOptions]:
     """Return a function that makes options of reading."""
-    return lambda **values: LatentsOptions(**values)
+    return LatentsOptions
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_another_size_is_left_out_with_its_reason(latents_folder: Path, options:
 
 def test_a_wanted_shape_is_enforced(latents_folder: Path, options: Options) -> None:
     work = reader(options(latent_shape=(3, 15)))
-    with pytest.raises(InputError, match="no latent can be read; 100_latent.npz: has shape 2x3"):
+    with pytest.raises(InputError, match=r"no latent can be read; 100_latent.npz: has shape 2x3"):
         list(work.rows(latent_files(latents_folder, PATTERN)[0]))
 
 
