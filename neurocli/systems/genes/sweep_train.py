@@ -11,6 +11,7 @@ Letters: G genes, n people, B batch, q components of the brain, e of a gene, d c
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any, cast
 
 import numpy as np
@@ -251,10 +252,9 @@ def _start(form: ClosedForm, seed: int, *, warm: bool) -> TrainedSweep:
     for index, fit in enumerate(form.fits):
         own = fit.components.whitener(0.0)[:e]
         white_gene[index, : len(own)] = own
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(form.fits), q, _WIDTH)
-    brain = torch.randn(shape, generator=generator) * q**-0.5
-    gene = torch.randn((len(form.fits), e, _WIDTH), generator=generator) * e**-0.5
+    names = [form.cohort.genes[index] for index in form.genes]
+    brain = torch.stack([_random((q, _WIDTH), f"{seed} brain {name}") for name in names])
+    gene = torch.stack([_random((e, _WIDTH), f"{seed} gene {name}") for name in names])
     if warm:
         brain, gene = brain * 1e-3, gene * 1e-3
         for index, fit in enumerate(form.fits):
@@ -269,6 +269,12 @@ def _start(form: ClosedForm, seed: int, *, warm: bool) -> TrainedSweep:
     return TrainedSweep(
         ClosedSweep(form), maps, (white_brain, white_gene), np.zeros(len(form.fits), dtype=np.int64)
     )
+
+
+def _random(shape: tuple[int, int], words: str) -> Tensor:
+    # By name, so that a gene starts the same alone and among others.
+    generator = torch.Generator().manual_seed(zlib.crc32(words.encode()))
+    return torch.randn(shape, generator=generator) * shape[0] ** -0.5
 
 
 def _narrow(x: Float64) -> Tensor:

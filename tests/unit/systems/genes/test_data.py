@@ -80,9 +80,7 @@ def test_raw_files_open_like_their_pack(raw: Path, configure: Configure, opened:
 
 def test_a_single_table_is_a_gene(raw: Path, configure: Configure) -> None:
     table = raw / "genes" / "BDNF_brain_gene_embeddingUKB.csv"
-    data = open_data(
-        configure(f"data.genes={table}", model="gene_pair", path=raw / "latents")
-    )
+    data = open_data(configure(f"data.genes={table}", model="gene_pair", path=raw / "latents"))
     assert data.info["gene_names"] == ["BDNF"]
 
 
@@ -140,9 +138,7 @@ def test_relatives_stay_together_without_a_split(
 ) -> None:
     pairs = [(i, i + 180) for i in range(180)]
     path = families(tmp_path, spec, *pairs)
-    config = configure(
-        f"data.group={path}", f"data.genes={raw / 'genes'}", path=raw / "latents"
-    )
+    config = configure(f"data.group={path}", f"data.genes={raw / 'genes'}", path=raw / "latents")
     data = open_data(config)
     part_of = {person: part for part, people in data.split.items() for person in people}
     assert all(part_of[spec.ids[a]] == part_of[spec.ids[b]] for a, b in pairs)

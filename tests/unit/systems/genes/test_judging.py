@@ -148,7 +148,8 @@ def test_rows_and_pairs_are_each_other() -> None:
     assert np.array_equal(again.brain, chosen.brain)
     assert again.strata is not None
     assert again.strata.tolist() == [1, 1, 2, 2, 2]
-    assert pairs_of(rows_of(chosen.people, chosen.families, (chosen.brain, chosen.gene), chosen.classes)).strata is None
+    plain = rows_of(chosen.people, chosen.families, (chosen.brain, chosen.gene), chosen.classes)
+    assert pairs_of(plain).strata is None
 
 
 def test_people_stand_in_the_table() -> None:
