@@ -274,7 +274,8 @@ def _start(form: ClosedForm, seed: int, *, warm: bool) -> TrainedSweep:
 def _random(shape: tuple[int, int], words: str) -> Tensor:
     # By name, so that a gene starts the same alone and among others.
     generator = torch.Generator().manual_seed(zlib.crc32(words.encode()))
-    return torch.randn(shape, generator=generator) * shape[0] ** -0.5
+    found: Tensor = torch.randn(shape, generator=generator) / math.sqrt(shape[0])
+    return found
 
 
 def _narrow(x: Float64) -> Tensor:
