@@ -73,7 +73,7 @@ def test_wrong_values(setting: str, words: list[str]) -> None:
 
 def test_names_of_later_versions_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neurocli.systems.LATER", {"someday": "a room to come"})
-    with pytest.raises(NotBuiltYetError, match="'someday' \\(a room to come\\) is not in this"):
+    with pytest.raises(NotBuiltYetError, match=r"'someday' \(a room to come\) is not in this"):
         load_config(model="someday")
 
 
