@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
     from neurocli.core.engine.rebuild import load_model
     from neurocli.core.engine.train import train
-    from neurocli.core.later import align_genes
     from neurocli.core.listing import list_models
     from neurocli.core.report.command import make_report
+    from neurocli.systems.genes.align import align_genes
 
     __version__: str
 
 _HOMES = {
     "RunResult": "neurocli.core.engine.outcome",
-    "align_genes": "neurocli.core.later",
+    "align_genes": "neurocli.systems.genes.align",
     "check_hdf5": "neurocli.core.data.preprocess",
     "convert_hdf5": "neurocli.core.data.preprocess",
     "count_flops": "neurocli.core.cost.command",

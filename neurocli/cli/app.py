@@ -45,7 +45,7 @@ COMMANDS: tuple[CommandRow, ...] = (
     CommandRow("evaluate", "Judge a checkpoint on held-out subjects.", _MODELS, "evaluate"),
     CommandRow("flops", "Count parameters and operations of a model.", _MODELS, "flops"),
     CommandRow("profile", "Measure latency and memory of models.", _MODELS, "profile"),
-    CommandRow("align-genes", "Align brain latents with gene embeddings (not yet).", _FOUND,
+    CommandRow("align-genes", "Align brain latents with gene embeddings.", _FOUND,
                "align_genes"),
     CommandRow("report", "Write one HTML page about runs.", _FOUND, "report"),
     CommandRow("models", "List models, the keys they take, and export weights.", _ABOUT, "models"),

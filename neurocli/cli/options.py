@@ -33,6 +33,15 @@ def switch(name: str, text: str, panel: str | None = None) -> Any:
     return typer.Option(name, help=text, rich_help_panel=panel)
 
 
+def older(metavar: str) -> Any:
+    """Return a Typer option that scripts of the described programs use and no page lists.
+
+    Args:
+        metavar: What the value is.
+    """
+    return typer.Option(metavar=metavar, hidden=True)
+
+
 Preset = Annotated[
     str | None, value("PRESET", "Start from a preset.", CONFIG_PANEL, "--preset", "-p")
 ]

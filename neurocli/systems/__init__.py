@@ -7,6 +7,7 @@ from collections.abc import Mapping
 ROOMS: tuple[str, ...] = (
     "neurocli.systems.fmri.card:ROOM",
     "neurocli.systems.brats.card:ROOM",
+    "neurocli.systems.genes.card:ROOM",
 )
 
 # Names that the command line documents and this version does not hold yet, so that a newcomer
@@ -20,12 +21,9 @@ LATER: Mapping[str, str] = {
     "adni": "ADNI layout, fmri",
     "allen": "calcium imaging",
     "suite2p": "calcium imaging",
-    "latents": "gene alignment",
     "cebra": "calcium imaging",
     "cebra-offset1": "calcium imaging",
     "cebra-offset5": "calcium imaging",
     "cebra-offset10": "calcium imaging",
     "cebra-offset36": "calcium imaging",
-    "gene_pair": "gene alignment",
-    "gene_sequence": "gene alignment",
 }

@@ -407,13 +407,6 @@ def test_convert_refuses_what_does_not_go_together(neuro: Any, words: Any, text:
     assert text in answer.err
 
 
-def test_align_genes_says_that_it_is_not_here(neuro: Any) -> None:
-    answer = neuro("align-genes", "--genes", "APOE.csv", "--json")
-    assert answer.code == 1
-    assert "not in this version" in answer.json["error"]["message"]
-    assert not Path("APOE.csv").exists()
-
-
 def test_listeners_reach_the_terminal(neuro: Any, pretend: Any) -> None:
     def fake(*_: Any, listener: Any, **__: Any) -> PrepareResult:
         listener(events.Note("a mask was computed", "warning"))

@@ -135,10 +135,6 @@ def test_required_options_stand_in_the_usage_line(neuro: Any) -> None:
     assert "Usage: neuro split -o FILE [OPTIONS] TABLE_OR_DATA\n" in neuro("split", "-h").out
 
 
-def test_a_later_command_says_so_on_its_page(neuro: Any) -> None:
-    assert "NOT IN THIS VERSION" in neuro("align-genes", "-h").out
-
-
 def test_no_arguments_show_the_page(neuro: Any) -> None:
     bare = neuro()
     assert bare.code == 2

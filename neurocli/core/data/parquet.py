@@ -1,11 +1,15 @@
-"""Read Parquet tables as text, with whichever of two optional libraries is installed."""
+"""Read Parquet tables as text or numbers, with whichever of two optional libraries is installed."""
 
 from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from neurocli.core.data.delimited import Rows
 from neurocli.core.errors import InputError, MissingDependencyError
@@ -41,6 +45,75 @@ def parse(path: Path) -> Rows:
     return Rows(list(columns), cells, list(range(1, len(cells) + 1)), has_row_names=False)
 
 
+def names(path: Path) -> list[str]:
+    """Return the column names of a Parquet file.
+
+    Raises:
+        InputError: The file is damaged.
+        MissingDependencyError: No library that reads it is installed.
+    """
+    found = _frame(path, None)
+    return list(found)
+
+
+def numbers(
+    path: Path, id_column: str, columns: Sequence[str]
+) -> tuple[list[Any], npt.NDArray[np.float32]]:
+    """Return one column as it is and some columns as numbers.
+
+    Args:
+        path: The Parquet file.
+        id_column: Kept as it is.
+        columns: Read as float32; blank cells are NaN.
+
+    Returns:
+        (S,) cells, and (S, F) float32.
+
+    Raises:
+        InputError: The file is damaged, or a column holds no numbers.
+        MissingDependencyError: No library that reads it is installed.
+    """
+    found = _frame(path, [id_column, *columns])
+    values = np.empty((len(found[id_column]), len(columns)), dtype=np.float32)
+    for place, name in enumerate(columns):
+        try:
+            values[:, place] = found[name]
+        except (TypeError, ValueError) as error:
+            raise InputError(path, f"column {name} holds no numbers", "repair it") from error
+    return [_text(cell) for cell in found[id_column].tolist()], values
+
+
+def _frame(path: Path, columns: Sequence[str] | None) -> dict[str, Any]:
+    """Return columns as NumPy arrays by name; without `columns` the names alone."""
+    try:
+        reader: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        return _frame_polars(path, columns)
+    try:
+        if columns is None:
+            return dict.fromkeys(reader.ParquetFile(path).schema_arrow.names)
+        table = reader.ParquetFile(path).read(columns=list(columns))
+    except (ValueError, OSError) as error:
+        raise _damaged(path, error) from error
+    return {name: table[name].to_numpy() for name in columns}
+
+
+def _frame_polars(path: Path, columns: Sequence[str] | None) -> dict[str, Any]:
+    polars = _polars(path)
+    try:
+        if columns is None:
+            return dict.fromkeys(polars.read_parquet_schema(path))
+        frame = polars.read_parquet(path, columns=list(columns))
+    except (polars.exceptions.PolarsError, OSError) as error:
+        raise _damaged(path, error) from error
+    return {name: frame[name].to_numpy() for name in columns}
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    text = str(error).splitlines()[0][:120]
+    return InputError(path, f"is a damaged Parquet table ({text})", "write it again")
+
+
 def _columns(path: Path) -> dict[str, list[Any]]:
     try:
         reader: Any = importlib.import_module("pyarrow.parquet")
@@ -51,19 +124,23 @@ def _columns(path: Path) -> dict[str, list[Any]]:
 
 
 def _columns_polars(path: Path) -> dict[str, list[Any]]:
+    polars = _polars(path)
     try:
-        polars: Any = importlib.import_module("polars")
+        found: dict[str, list[Any]] = polars.read_parquet(path).to_dict(as_series=False)
+    except polars.exceptions.PolarsError as error:
+        raise ValueError(str(error)) from error
+    return found
+
+
+def _polars(path: Path) -> Any:
+    try:
+        return importlib.import_module("polars")
     except ImportError as error:
         raise MissingDependencyError(
             "reading Parquet needs polars or pyarrow",
             where=str(path),
             hint="pip install 'neurocli[fast]', or save the table as CSV",
         ) from error
-    try:
-        found: dict[str, list[Any]] = polars.read_parquet(path).to_dict(as_series=False)
-    except polars.exceptions.PolarsError as error:
-        raise ValueError(str(error)) from error
-    return found
 
 
 def _text(cell: Any) -> str:

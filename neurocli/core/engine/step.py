@@ -70,6 +70,8 @@ def _take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) ->
     losses: list[torch.Tensor] = []
     logs: dict[str, float] = {}
     people: list[str] = []
+    if len(sizes) > 1 and state.task.joins_batches:
+        group, sizes = [state.task.join(list(group))], [sum(sizes)]
     for batch, size in zip(group, sizes, strict=True):
         share = size / sum(sizes)
         with state.precision.autocast():

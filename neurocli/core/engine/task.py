@@ -180,6 +180,24 @@ class Task(ABC):
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the loss of one batch."""
 
+    @property
+    def starts_trained(self) -> bool:
+        """Return whether the first weights are a result that training has to beat."""
+        return False
+
+    @property
+    def joins_batches(self) -> bool:
+        """Return whether a loss over all samples of a step is no mean over its batches'."""
+        return False
+
+    def join(self, batches: Sequence[Batch]) -> Batch:
+        """Return one batch of the batches of a step; asked for where `joins_batches`.
+
+        Raises:
+            NotImplementedError: The task does not say how.
+        """
+        raise NotImplementedError(f"{type(self).__name__} joins {len(batches)} batches")
+
     @abstractmethod
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of plain values per sample of the batch."""

@@ -100,6 +100,15 @@ class Trainer:
             for name in (LAST, PREVIOUS, BEST):
                 self.path(name).unlink(missing_ok=True)
             self.save(LAST)
+            self._judge_start()
+
+    def _judge_start(self) -> None:
+        """Make the first weights the best so far, where they are a result of their own."""
+        if not self.state.task.starts_trained or self._judged is None:
+            return
+        value = float(self._judge(0, self._judged)[self._metric.name])
+        self.state.best = replace(self.state.best, value=value, epoch=0)
+        self.save(BEST)
 
     def path(self, name: str) -> Path:
         """Return the path of a checkpoint of this run."""

@@ -71,13 +71,17 @@ def test_wrong_values(setting: str, words: list[str]) -> None:
         assert word in str(caught.value)
 
 
+def test_names_of_later_versions_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neurocli.systems.LATER", {"someday": "a room to come"})
+    with pytest.raises(NotBuiltYetError, match=r"'someday' \(a room to come\) is not in this"):
+        load_config(model="someday")
+
+
 def test_wrong_names() -> None:
     with pytest.raises(UsageError, match="did you mean fmamba_mlp"):
         load_config(model="fmamba_mpl")
     with pytest.raises(UsageError, match="did you mean fmri/tiny"):
         load_config(preset="fmri/tni", model="fmamba")
-    with pytest.raises(NotBuiltYetError, match="not in this version"):
-        load_config(model="gene_pair")
     with pytest.raises(ConfigError, match=r"model\.name: missing"):
         resolve_config()
     with pytest.raises(UsageError, match="no setting"):

@@ -1,0 +1,1 @@
+"""Encoders of brain latents and of gene vectors."""

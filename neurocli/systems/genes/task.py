@@ -1,0 +1,287 @@
+"""Aligning brains and genes: the contrastive loss, the judgement, and what it is compared with.
+
+The loss of a step is over all its pairs, however they are read and encoded: batches that are
+accumulated are joined before the loss, so that everybody is told from everybody, and encoded in
+chunks. Judging is done in float64, so that ranks do not depend on how people are batched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from neurocli.core.engine.task import (
+    BaselineRows,
+    Batch,
+    PrimaryMetric,
+    Rows,
+    RunData,
+    SampleSet,
+    StepOutput,
+    Summary,
+    Task,
+)
+from neurocli.core.errors import NeuroError, UsageError
+from neurocli.core.events import Listener
+from neurocli.core.nn.chunked import encode_in_chunks
+from neurocli.core.nn.gathered import gathered_loss
+from neurocli.core.nn.pair_loss import pair_loss
+from neurocli.systems.genes.config import GenesDataBlock, GenesTaskBlock
+from neurocli.systems.genes.floor import ClosedForm, floor_rows
+from neurocli.systems.genes.judging import judge, pairs_of
+from neurocli.systems.genes.models.pair import Aligned
+from neurocli.systems.genes.pair_set import PairSet
+from neurocli.systems.genes.warm_start import start_from_closed_form
+
+_TILED_ABOVE = 2048
+_TILE = 1024
+_MIN_PAIRS = 2
+# Tokens encoded at once where activations, and not inputs, fill the memory.
+_TOKENS_AT_ONCE = 8 * 111
+
+
+class AlignTask(Task):
+    """Bring a person's brain and genes together and keep others apart."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._standard: dict[str, np.ndarray] = {}
+        self._labels_matter = False
+        self._train: PairSet | None = None
+        if config.data.batch_size < _MIN_PAIRS:
+            raise UsageError(
+                f"a batch of {config.data.batch_size} has nothing to be told from",
+                where="data.batch_size",
+                hint="set it to 2 or more; 128 and up learn better",
+            )
+
+    @property
+    def _task(self) -> GenesTaskBlock:
+        return cast(GenesTaskBlock, self.config.task)
+
+    @property
+    def primary_metric(self) -> PrimaryMetric:
+        """Return what `task.best_metric` names, over the whole validation part."""
+        name = self._task.best_metric
+        return PrimaryMetric(name, "min" if name == "loss" else "max")
+
+    @property
+    def joins_batches(self) -> bool:
+        """Return True: a pair is told from all others of a step."""
+        return True
+
+    def join(self, batches: Sequence[Batch]) -> Batch:
+        """Return one batch of the batches of a step."""
+        first = batches[0]
+        joined: dict[str, Any] = {"encode_at_once": len(first["participant"])}
+        for key, value in first.items():
+            parts = [batch[key] for batch in batches if key in batch]
+            joined[key] = (
+                torch.cat(parts) if isinstance(value, Tensor) else [x for p in parts for x in p]
+            )
+        if any("present" in batch for batch in batches):
+            joined["present"] = torch.cat([_present(batch) for batch in batches])
+        return joined
+
+    def fit(self, data: RunData) -> None:
+        """Learn means and deviations of the training part, and whether genes repeat.
+
+        Raises:
+            UsageError: Fewer than two people are in training.
+        """
+        samples = data.parts.get("train")
+        if not isinstance(samples, PairSet) or len(samples) < _MIN_PAIRS:
+            raise UsageError(
+                "contrastive training needs 2 people or more in the training part",
+                where="--split",
+                hint="give more people, or another split",
+            )
+        self._train = samples
+        own = samples.classes[samples.rows]
+        self._labels_matter = len(np.unique(own)) < len(own)
+        if cast(GenesDataBlock, self.config.data).standardize:
+            self._standard = standards(samples)
+
+    @property
+    def starts_trained(self) -> bool:
+        """Return whether the closed form is the start, which training has to beat."""
+        return self._task.warm_start
+
+    def build(self, info: Mapping[str, Any]) -> nn.Module:
+        """Return the untrained model, knowing the training part's means and deviations."""
+        model = cast(Aligned, super().build(info))
+        if self._standard:
+            model.set_standard(**self._standard)
+        if self._train is not None and self._task.warm_start:
+            start_from_closed_form(model, ClosedForm(self._train, self._task))
+        return model
+
+    def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        """Return the loss over all pairs of a step."""
+        assert isinstance(model, Aligned)
+        with torch.no_grad():  # as a step of its own: clamped in the loss it could stick at the cap
+            model.logit_scale.clamp_(0.0, math.log(self._task.logit_scale_max))
+        u, v = encode_in_chunks(
+            model,
+            [
+                batch["neuro_embedding"],
+                batch["gene_sequence"],
+                batch.get("present"),
+                batch.get("draw"),
+            ],
+            self._chunk(batch),
+        )
+        loss = self._loss(model, u, v, self._labels(batch))
+        with torch.no_grad():
+            nearest = (u @ v.T).argmax(1) if len(u) <= _TILED_ABOVE else None
+            logs = {"scale": float(model.logit_scale.detach().exp())}
+            if nearest is not None:
+                own = torch.arange(len(u), device=u.device)
+                logs["in_batch_top1"] = float((nearest == own).float().mean())
+        return StepOutput(loss, logs)
+
+    def _chunk(self, batch: Batch) -> int | None:
+        if self._task.micro_batch is not None:
+            return self._task.micro_batch
+        at_once = batch.get("encode_at_once")
+        n_genes = batch["gene_sequence"].shape[1]
+        most = max(1, _TOKENS_AT_ONCE // n_genes) if n_genes > 1 else None
+        known = [size for size in (at_once, most) if size is not None]
+        return min(known) if known else None
+
+    def _labels(self, batch: Batch) -> Tensor | None:
+        choice = self._task.multi_positive
+        wanted = self._labels_matter if choice == "auto" else choice == "on"
+        return batch["gene_class"] if wanted else None
+
+    def _loss(self, model: Aligned, u: Tensor, v: Tensor, labels: Tensor | None) -> Tensor:
+        tile = self._task.tile or (_TILE if len(u) > _TILED_ABOVE else None)
+        return gathered_loss(
+            u,
+            v,
+            model.logit_scale.exp(),
+            kind=self._task.loss,
+            bias=model.logit_bias,
+            labels=labels,
+            tile=tile,
+        )
+
+    def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
+        """Return both vectors of each person, computed in float64."""
+        assert isinstance(model, Aligned)
+        state = {name: _wide(value) for name, value in model.state_dict().items()}
+        inputs = (batch["neuro_embedding"].double(), batch["gene_sequence"].double())
+        u, v = functional_call(model, state, (*inputs, batch.get("present")))
+        first, second = u.cpu().numpy(), v.cpu().numpy()
+        scale, strata = float(model.logit_scale.detach().exp()), batch.get("stratum")
+        bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
+        return [
+            {
+                "participant": person,
+                "subject": person,
+                "start": 0,
+                "family": batch["family"][i],
+                "neuro": first[i],
+                "gene": second[i],
+                "gene_class": int(batch["gene_class"][i]),
+                **({} if strata is None else {"stratum": int(strata[i])}),
+                "scale": min(scale, self._task.logit_scale_max),
+                "bias": bias,
+            }
+            for i, person in enumerate(batch["participant"])
+        ]
+
+    def summarise(self, rows: Rows) -> Summary:
+        """Return retrieval over all people of the rows, beside chance.
+
+        Raises:
+            NeuroError: One person makes no comparison.
+        """
+        if len(rows) < _MIN_PAIRS:
+            raise NeuroError(
+                f"{len(rows)} person cannot be told from others", hint="judge a larger part"
+            )
+        pairs = pairs_of(rows)
+        loss = None
+        if "scale" in rows[0]:
+            labels = torch.from_numpy(pairs.classes) if self._labels_matter else None
+            loss = float(
+                pair_loss(
+                    torch.from_numpy(pairs.brain),
+                    torch.from_numpy(pairs.gene),
+                    torch.tensor(rows[0]["scale"], dtype=torch.float64),
+                    kind=self._task.loss,
+                    bias=torch.tensor(rows[0]["bias"], dtype=torch.float64),
+                    labels=labels,
+                    tile=_TILE,
+                )
+            )
+        return judge(pairs, permutations=self._task.permutations, loss=loss)
+
+    def embed_step(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the brain's unit vectors (B, E)."""
+        assert isinstance(model, Aligned)
+        return model.encode_neuro(batch["neuro_embedding"])
+
+    def baseline_rows(
+        self, train: SampleSet, judged: Sequence[SampleSet], listener: Listener
+    ) -> BaselineRows:
+        """Return the closed form fitted on the training part, covariates alone, and the optimum."""
+        return floor_rows(
+            cast(PairSet, train), [cast(PairSet, part) for part in judged], self._task
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether gene vectors repeat in training."""
+        return {"labels_matter": self._labels_matter}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._labels_matter = bool(state.get("labels_matter", False))
+
+
+def _present(batch: Batch) -> Tensor:
+    genes = batch["gene_sequence"]
+    whole = torch.ones(genes.shape[:2], dtype=torch.bool, device=genes.device)
+    found: Tensor = batch.get("present", whole)
+    return found
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
+def standards(samples: PairSet) -> dict[str, np.ndarray]:
+    """Return means and deviations of a part's latents and genes, by buffer name.
+
+    Args:
+        samples: The training part.
+
+    Returns:
+        `neuro_mean`, `neuro_std` (P,), `gene_mean`, `gene_std` (G, d), float32.
+    """
+    cohort, rows = samples.cohort, samples.rows
+    mean, std = _moments([cohort.brain(rows[i : i + 512]) for i in range(0, len(rows), 512)])
+    genes: list[tuple[np.ndarray, np.ndarray]] = []
+    for index in range(len(cohort.genes)):
+        own = rows[cohort.present[index, rows]]
+        genes.append(_moments([cohort.gene(index, own)]) if len(own) else genes[-1])
+    return {
+        "neuro_mean": mean,
+        "neuro_std": std,
+        "gene_mean": np.stack([pair[0] for pair in genes]),
+        "gene_std": np.stack([pair[1] for pair in genes]),
+    }
+
+
+def _moments(blocks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    n = sum(len(block) for block in blocks)
+    mean = sum(block.sum(0, dtype=np.float64) for block in blocks) / n
+    square = sum(((block - mean) ** 2).sum(0, dtype=np.float64) for block in blocks) / n
+    return np.asarray(mean, dtype=np.float32), np.asarray(square, dtype=np.float32) ** 0.5
