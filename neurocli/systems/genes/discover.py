@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neurocli.core.data.npz import read_array
 from neurocli.core.data.items import Found, Item
+from neurocli.core.data.npz import read_array
 from neurocli.core.data.workers import reason_text
 from neurocli.core.errors import InputError, UsageError
 from neurocli.systems.genes.built_in import cohort_spec
