@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-ROOMS: tuple[str, ...] = ("neurocli.systems.fmri.card:ROOM",)
+ROOMS: tuple[str, ...] = (
+    "neurocli.systems.fmri.card:ROOM",
+    "neurocli.systems.calcium.card:ROOM",
+)
 
 # Names that the command line documents and this version does not hold yet, so that a newcomer
 # reads a plain sentence instead of "unknown".
@@ -17,14 +20,7 @@ LATER: Mapping[str, str] = {
     "adni": "ADNI layout, fmri",
     "brats2018": "tumour segmentation",
     "brats2021": "tumour segmentation",
-    "allen": "calcium imaging",
-    "suite2p": "calcium imaging",
     "latents": "gene alignment",
-    "cebra": "calcium imaging",
-    "cebra-offset1": "calcium imaging",
-    "cebra-offset5": "calcium imaging",
-    "cebra-offset10": "calcium imaging",
-    "cebra-offset36": "calcium imaging",
     "gene_pair": "gene alignment",
     "gene_sequence": "gene alignment",
 }
