@@ -111,8 +111,9 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     write_judgement(
         result,
         summary.per_subject,
-        rows=rows if options.get("save_predictions") else None,
+        rows=judge.task.prediction_rows(rows) if options.get("save_predictions") else None,
         embeddings=judge.embeddings(samples) if options.get("embeddings") else None,
+        arrays=summary.arrays,
     )
     return result
 

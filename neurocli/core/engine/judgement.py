@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from neurocli.core.data.arrays import npy_bytes
 from neurocli.core.data.tables import safe_cell
 from neurocli.core.errors import UsageError
-from neurocli.core.paths import durable_json, durable_write
+from neurocli.core.paths import durable_json, durable_write, safe_name
 
 if TYPE_CHECKING:  # the classes of the engine come with torch, a judgement need not
     from neurocli.core.engine.judge import Embeddings
@@ -25,7 +27,7 @@ if TYPE_CHECKING:  # the classes of the engine come with torch, a judgement need
 
 _WRITTEN = (
     "metrics.json", "per_subject.csv", "per_site.csv", "predictions",
-    "embeddings.npz", "embeddings.csv",
+    "embeddings.npz", "embeddings.csv", "embeddings",
 )  # fmt: skip
 
 
@@ -139,6 +141,7 @@ def write_judgement(
     *,
     rows: Rows | None = None,
     embeddings: Embeddings | None = None,
+    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> None:
     """Write the files of a judgement; what an earlier one left and this one lacks is removed.
 
@@ -147,6 +150,7 @@ def write_judgement(
         per_subject: One row per unit.
         rows: One row per sample; None leaves predictions out.
         embeddings: One vector per sample; None leaves them out.
+        arrays: What the task keeps besides, as `embeddings/<name>.npy`.
 
     Raises:
         NeuroError: The disk is full or the folder cannot be written.
@@ -162,6 +166,7 @@ def write_judgement(
         else:
             (out / name).unlink(missing_ok=True)
     _write_embeddings(out, embeddings)
+    _write_arrays(out / "embeddings", arrays or {})
     durable_json(out / "metrics.json", metrics_record(result))
 
 
@@ -183,6 +188,15 @@ def _write_embeddings(out: Path, embeddings: Embeddings | None) -> None:
         for i, start in enumerate(starts)
     ]
     durable_write(table_path, _as_csv(index))
+
+
+def _write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    written = {safe_name(name) + ".npy": values for name, values in arrays.items()}
+    for path in folder.glob("*.npy"):
+        if path.name not in written:
+            path.unlink()
+    for name, values in written.items():
+        durable_write(folder / name, npy_bytes(values))
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
