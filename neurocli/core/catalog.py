@@ -98,6 +98,8 @@ class RoomCard:
             `Recognised` or None.
         official_names: `"module:function"` that names weights as a family's own code does, or
             None; called as `official_names(weights, config, info)`; returns `OfficialWeights`.
+        translate: `"module:function"` that turns a configuration file of another program into
+            keys of this one and returns files of ours as they are, or None; torch-free.
     """
 
     name: str
@@ -114,6 +116,7 @@ class RoomCard:
     cost: str | None = None
     recognise: str | None = None
     official_names: str | None = None
+    translate: str | None = None
 
 
 def resolve(reference: str) -> Any:

@@ -59,4 +59,5 @@ ROOM = RoomCard(
     figures=f"{_ROOM}.report:figures",
     recognise=f"{_ROOM}.official:recognise",
     official_names=f"{_ROOM}.official:official_names",
+    translate=f"{_ROOM}.seed_config:translate",
 )

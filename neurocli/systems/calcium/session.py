@@ -90,7 +90,9 @@ class Session:
         taken = self.traces[frames]
         if self.columns is not None:
             taken = taken[..., self.columns]
-        return np.ascontiguousarray(taken, dtype=np.float32)
+        found = np.ascontiguousarray(taken, dtype=np.float32)
+        # A slice of a mapped file is that file; whoever gets it may keep or change it.
+        return found if found.flags.writeable else found.copy()
 
 
 def runs_of(mask: npt.ArrayLike) -> Segments:

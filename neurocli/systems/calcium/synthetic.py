@@ -2,8 +2,8 @@
 
 The movie moves along a path on a torus: th1 = 2 pi f / F and th2 = 6 pi f / F + 0.8 sin(4 pi f / F)
 for frame f of F. A neuron fires at 4 exp(2 [(cos(th1 - m1) - 1) + (cos(th2 - m2) - 1)] + g v) + 0.1
-per second, at most 60, with its own place (m1, m2) and gain g under running speed v. A spike
-leaves a decaying trace; drift and noise are added. Sessions share the stimuli and nothing else.
+per second, at most 60, with its own place (m1, m2) and gain g under running speed v; six in ten
+follow no stimulus. A spike leaves a decaying trace; drift and noise are added. Sessions share the stimuli and nothing else.
 
 Letters: T frames of a session, F frames of the movie, N neurons.
 """
@@ -63,7 +63,7 @@ class Simulated:
         stimuli: `natural_movie_one` and `drifting_gratings` in frames; blank sweeps are left out.
         running: Speed (T,).
         truth: Place on the torus (T, 4) as cosines and sines; NaN without the movie.
-        is_tuned: (N,) whether a neuron follows gratings.
+        is_tuned: (N,) whether a neuron follows the stimuli.
     """
 
     name: str
@@ -163,7 +163,7 @@ def _drive(
     n_neurons: int,
     rng: np.random.Generator,
 ) -> tuple[Float, npt.NDArray[np.bool_]]:
-    """Return the stimulus part of the firing rates (T, N), and who follows gratings."""
+    """Return the stimulus part of the firing rates (T, N), and who follows them."""
     drive = np.full((n_total, n_neurons), 4 * np.exp(-2.0))
     place = rng.uniform(0, 2 * np.pi, (2, n_neurons))
     table = torus(spec.n_frames)
@@ -172,8 +172,9 @@ def _drive(
         2 * sum(np.cos(angles[:, axis, None] - place[axis]) - 1 for axis in range(2))
     )
     movie = stimuli["natural_movie_one"]
-    drive[movie.start] = by_frame[movie.values["frame"]]
     is_tuned = rng.random(n_neurons) >= _UNTUNED_SHARE
+    by_frame[:, ~is_tuned] = 4 * np.exp(-2.0)
+    drive[movie.start] = by_frame[movie.values["frame"]]
     if "drifting_gratings" in stimuli:
         _add_gratings(drive, stimuli["drifting_gratings"], is_tuned, spec.rate_hz, rng)
     return drive, is_tuned
