@@ -46,8 +46,10 @@ _BLOCK_SHARES = (0.7, 0.8)
 _EPS = 1e-6
 
 
-def column(values: Mapping[str, npt.NDArray[np.generic]], name: str) -> Float | None:
-    """Return a canonical column of a stimulus table under whatever name it has, else None.
+def column(
+    values: Mapping[str, npt.NDArray[np.generic]], name: str
+) -> tuple[str, Float] | None:
+    """Return a canonical column of a stimulus table and the name it has there, else None.
 
     Args:
         values: Columns of the table.
@@ -56,7 +58,7 @@ def column(values: Mapping[str, npt.NDArray[np.generic]], name: str) -> Float | 
     for spelling in _ALIASES[name]:
         if spelling in values:
             found = np.asarray(values[spelling], dtype=np.float64)
-            return found.reshape(len(found), -1)[:, 0]
+            return spelling, found.reshape(len(found), -1)[:, 0]
     return None
 
 
@@ -73,8 +75,13 @@ def frames_of(start_s: Float, stop_s: Float, clock: tuple[float, float]) -> tupl
     return np.maximum(edges[0], 0), np.maximum(edges[1], 0)
 
 
-def coded(name: str, values: Float) -> Int:
+def coded(name: str, values: Float, spelling: str = "") -> Int:
     """Return whole numbers for what was shown: directions 0..7, frequencies 0..4, else as it is.
+
+    Args:
+        name: Canonical column.
+        values: As the file has them: codes, degrees or Hz.
+        spelling: Name of the column in the file; `temporal_frequency` is in Hz, whatever its range.
 
     >>> coded("direction", np.array([45.0, 315.0, np.nan])).tolist()
     [1, 7, -1]
@@ -88,7 +95,7 @@ def coded(name: str, values: Float) -> Int:
         safe = np.where(finite, np.round(safe / _ANGLE) % 8, -1)
     if name == "orientation" and top > 7:
         safe = np.where(finite, np.round(safe / 30.0) % 6, -1)
-    if name == "temp_freq" and top > 4:
+    if name == "temp_freq" and (top > 4 or spelling == "temporal_frequency"):
         nearest = np.abs(safe[:, None] - np.array(_FREQUENCIES)).argmin(1)
         safe = np.where(finite, nearest, -1)
     return np.round(safe).astype(np.int64)
@@ -122,7 +129,7 @@ def canonical(stimulus: str, table: Table) -> Table:
     for name in _LABELS[stimulus]:
         found = column(table.values, name)
         if found is not None:
-            values[name] = coded(name, found[order])
+            values[name] = coded(name, found[1][order], found[0])
     if "frame" in values and "movie" in stimulus and "repeat" not in values:
         values["repeat"] = with_repeats(values["frame"])
     return Table(table.start[order], table.stop[order], values)
