@@ -7,6 +7,7 @@ open at once.
 
 from __future__ import annotations
 
+import mmap
 import os
 from typing import Any
 
@@ -32,6 +33,22 @@ def h5_map(dataset: Any) -> npt.NDArray[Any]:
         return h5_read(dataset)
     path = os.fspath(dataset.file.filename)
     return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Let the system take back the memory of a mapped array's rows that were read.
+
+    They stay in the file and are read again on the next touch. Arrays in memory are left alone.
+
+    Args:
+        array: Maybe a view of a mapped array.
+    """
+    node: Any = array
+    while node is not None and not isinstance(node, mmap.mmap):
+        node = getattr(node, "base", None)
+    advise = getattr(node, "madvise", None)
+    if advise is not None and hasattr(mmap, "MADV_DONTNEED"):
+        advise(mmap.MADV_DONTNEED)
 
 
 def h5_texts(group: Any, name: str) -> list[str] | None:

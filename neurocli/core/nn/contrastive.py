@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurocli.core.nn.partition import log_partition
 from neurocli.core.nn.shapes import ShapeError
 
 
@@ -143,11 +144,10 @@ def prior_info_nce(
     """
     _check_pairs(ref, pos, 1.0)
     if distance == "cosine":
-        own, others = (ref * pos).sum(-1), ref @ neg.mT
-    elif distance == "euclidean":
-        own = -(ref - pos).square().sum(-1)
-        squares = ref.square().sum(-1, keepdim=True) + neg.square().sum(-1).unsqueeze(-2)
-        others = 2 * ref @ neg.mT - squares
-    else:
+        return log_partition(ref, neg, scale).mean() - ((ref * pos).sum(-1) * scale).mean()
+    if distance != "euclidean":
         raise ShapeError(f"distance is {distance!r}, expected cosine or euclidean")
+    own = -(ref - pos).square().sum(-1)
+    squares = ref.square().sum(-1, keepdim=True) + neg.square().sum(-1).unsqueeze(-2)
+    others = 2 * ref @ neg.mT - squares
     return torch.logsumexp(others * scale, -1).mean() - (own * scale).mean()

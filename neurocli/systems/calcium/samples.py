@@ -22,6 +22,7 @@ from neurocli.systems.calcium.sampling import Pairs, Points, Sampler
 from neurocli.systems.calcium.session import Session, centres_of
 
 Int = npt.NDArray[np.int64]
+_MAPPED_LIMIT = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,14 @@ class SlotSet:
     _centres: list[Int] = field(init=False)
     _rows: dict[int, torch.Tensor] = field(init=False, default_factory=dict)
     _places: list[Int] = field(init=False, default_factory=list)
+    _is_large: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         count = len(self.recordings.sessions)
         points = [self.recordings.points(number, "train") for number in range(count)]
         self._centres = [own.centre for own in points]
+        # Random windows touch every page of a recording in time; many long ones must not stay.
+        self._is_large = sum(s.mapped_bytes for s in self.recordings.sessions) > _MAPPED_LIMIT
         if self.is_dense:
             for number, own in enumerate(points):
                 self._glue(number, own)
@@ -160,7 +164,10 @@ class SlotSet:
                 taken[str(number)] = torch.from_numpy(self._places[number][chosen])
                 continue
             frames = self._centres[number][chosen][:, None] + np.arange(-left, right)
-            taken[str(number)] = torch.from_numpy(self.recordings.sessions[number].rows(frames))
+            session = self.recordings.sessions[number]
+            taken[str(number)] = torch.from_numpy(session.rows(frames))
+            if self._is_large:
+                session.release()
         align = None if draw.align is None else torch.from_numpy(draw.align)
         return {"taken": taken, "align": align}
 

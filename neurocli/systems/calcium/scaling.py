@@ -46,6 +46,7 @@ def fit_scaler(session: Session) -> Scaler:
             total += block.sum(0)
             squares += np.square(block).sum(0)
             count += len(block)
+    session.release()
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
     factor = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0.0)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.data.mapped import release
 from neurocli.core.errors import InputError
 
 Segments = npt.NDArray[np.int64]
@@ -84,6 +85,15 @@ class Session:
     def times_s(self) -> npt.NDArray[np.float64]:
         """Return the time of every frame (T,) in seconds."""
         return self.start_s + np.arange(self.n_frames) / self.rate_hz
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Return how many bytes of the traces lie in a file and not in memory."""
+        return self.traces.nbytes if isinstance(self.traces, np.memmap) else 0
+
+    def release(self) -> None:
+        """Give the memory of mapped traces that were read back to the system."""
+        release(self.traces)
 
     def rows(self, frames: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
         """Return the used neurons at frames as float32; `frames` of any shape S gives (S, N)."""
@@ -164,6 +174,7 @@ def cleaned(session: Session, where: str) -> Session:
     if session.n_frames < 2:
         raise InputError(where, f"holds {session.n_frames} frames", "a recording over time is needed")
     missing, constant, bad_rows = _scan(session.traces)
+    session.release()
     repairs = list(session.repairs)
     keep = ~(missing | constant)
     if not keep.any():

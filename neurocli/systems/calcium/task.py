@@ -82,8 +82,7 @@ class EmbeddingTask(Task):
 
     def _dense(self, model: SessionEncoders, rows: Mapping[int, Tensor]) -> dict[int, Tensor]:
         return {
-            number: model.along(self._scaled(own[None], number, dropped=model.training), number)[0]
-            for number, own in rows.items()
+            number: self._embed(model, own[None], number)[0] for number, own in rows.items()
         }
 
     def _embedded(
@@ -93,18 +92,20 @@ class EmbeddingTask(Task):
         if dense is not None:
             found = dense[number][taken]
         else:
-            found = model(self._scaled(taken, number, dropped=model.training), number)
+            found = self._embed(model, taken, number)[:, 0]
         return found.unflatten(0, (3, -1))
 
-    def _scaled(self, rows: Tensor, number: int, *, dropped: bool = False) -> Tensor:
+    def _embed(self, model: SessionEncoders, rows: Tensor, number: int) -> Tensor:
+        """Return embeddings along raw traces (B, T, N), with neurons hidden while training."""
         scaler = self._scalers[number]
-        scaled = torch.addcmul(scaler.shift.to(rows.device), rows, scaler.factor.to(rows.device))
+        factor, shift = scaler.factor.to(rows.device), scaler.shift.to(rows.device)
         share = cast(EncoderConfig, self.config.model).neuron_dropout
-        if dropped and share > 0:
-            # One mask per window: a neuron is hidden in all its frames.
-            mask = torch.rand(rows.shape[0], 1, rows.shape[2], device=rows.device) >= share
-            scaled = scaled * (mask / (1 - share))
-        return scaled
+        if not model.training or share == 0:
+            return model.along(rows, number, (factor, shift))
+        # One mask per window: a neuron is hidden in all its frames.
+        mask = torch.rand(rows.shape[0], 1, rows.shape[2], device=rows.device) >= share
+        kept = mask / (1 - share)
+        return model.along(torch.addcmul(shift * kept, rows, factor * kept), number)
 
     def _outputs(self, embedded: Tensor, name: str) -> Tensor:
         """Return the outputs of one objective: all, or its own of a hybrid."""
@@ -137,8 +138,8 @@ class EmbeddingTask(Task):
         scale = self._scale(encoders)
         for number, sample in enumerate(batch["samples"]):
             piece = sample["piece"]
-            traces = self._scaled(batch["rows"][number][None], piece.session)
-            embedding = encoders.along(traces, piece.session)[0].float().cpu().numpy()
+            traces = batch["rows"][number][None]
+            embedding = self._embed(encoders, traces, piece.session)[0].float().cpu().numpy()
             rows.append(
                 {
                     "participant": batch["participant"][number],

@@ -19,29 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neurocli.systems.calcium.config import FIELDS
+from neurocli.systems.calcium.models.products import shifted_sum, side_by_side
 
 N_SKIPS = {"offset5": 1, "offset10": 3, "offset36": 16}
 _LAST = {"offset5": 2, "offset10": 3, "offset36": 3}
-
-
-def taps_first(x: Tensor, layer: nn.Conv1d) -> Tensor:
-    """Return a convolution of (B, L, C) that multiplies each frame once and adds shifted products."""
-    weight, bias = layer.weight, cast(Tensor, layer.bias)
-    width, _, taps = weight.shape
-    out = x.shape[1] - taps + 1
-    every = (x.flatten(0, 1) @ weight.permute(1, 2, 0).flatten(1)).unflatten(0, x.shape[:2])
-    total = every[:, :out, :width] + bias
-    for tap in range(1, taps):
-        total = total + every[:, tap : tap + out, tap * width : (tap + 1) * width]
-    return total
-
-
-def frames_first(x: Tensor, layer: nn.Conv1d) -> Tensor:
-    """Return a convolution of (B, L, C) over neighbouring frames laid side by side."""
-    taps = layer.weight.shape[2]
-    out = x.shape[1] - taps + 1
-    beside = torch.cat([x[:, tap : tap + out] for tap in range(taps)], dim=-1)
-    return F.linear(beside, layer.weight.permute(0, 2, 1).flatten(1), layer.bias)
 
 
 class Trunk(nn.Module):
@@ -76,8 +57,8 @@ class Trunk(nn.Module):
                 x = F.gelu(layer(x))
             return cast(Tensor, self.out(x))
         for layer in self.skips:
-            x = x[:, 1:-1] + F.gelu(frames_first(x, cast(nn.Conv1d, layer)))
-        return frames_first(x, cast(nn.Conv1d, self.out))
+            x = side_by_side(x, *_weights(layer), is_residual=True)
+        return side_by_side(x, *_weights(self.out))
 
 
 class SessionEncoders(nn.Module):
@@ -120,25 +101,39 @@ class SessionEncoders(nn.Module):
             nn.Parameter(torch.tensor(-math.log(temperature))) if temperature is not None else None
         )
 
-    def forward(self, windows: Tensor, session: int = 0) -> Tensor:
-        """Return embeddings (B, D) of windows (B, L, N), scaled traces.
+    def forward(
+        self, windows: Tensor, session: int = 0, scale: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Return embeddings (B, D) of windows (B, L, N).
 
         Args:
             windows: L is the receptive field.
             session: Which session's input layer.
+            scale: As of `along`.
         """
-        return self.along(windows, session)[:, 0]
+        return self.along(windows, session, scale)[:, 0]
 
-    def along(self, rows: Tensor, session: int = 0) -> Tensor:
+    def along(
+        self, rows: Tensor, session: int = 0, scale: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Return embeddings (B, T-L+1, D) of every window of recordings (B, T, N).
 
         Args:
-            rows: Scaled traces, frames first.
+            rows: Traces, frames first.
             session: Which session's input layer.
+            scale: Factor and shift (N,) of raw traces; None when they are scaled already. They go
+                into the first layer's weights, which is far less work than scaling all frames.
         """
-        layer = self.inputs[session]
-        first = (
-            taps_first(rows, layer) if isinstance(layer, nn.Conv1d) else cast(Tensor, layer(rows))
-        )
+        weight, bias = _weights(self.inputs[session])
+        if scale is not None:
+            factor, shift = scale
+            wide = (1, -1, *(1 for _ in weight.shape[2:]))
+            bias = bias + (weight * shift.view(wide)).flatten(1).sum(1)
+            weight = weight * factor.view(wide)
+        first = F.linear(rows, weight, bias) if weight.ndim == 2 else shifted_sum(rows, weight, bias)
         found: Tensor = self.trunks[0 if self.is_shared else session](first)
         return F.normalize(found, dim=-1) if self.is_normalised else found
+
+
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    return cast(Tensor, layer.weight), cast(Tensor, layer.bias)

@@ -15,7 +15,8 @@ from neurocli.core.errors import InputError
 from neurocli.core.nn.contrastive import prior_info_nce
 from neurocli.core.nn.shapes import ShapeError
 from neurocli.systems.calcium.config import FIELDS
-from neurocli.systems.calcium.models.encoder import SessionEncoders, frames_first, taps_first
+from neurocli.systems.calcium.models.encoder import SessionEncoders
+from neurocli.systems.calcium.models.products import shifted_sum, side_by_side
 from neurocli.systems.calcium.official import layer_names, official_names, recognise
 
 
@@ -25,13 +26,35 @@ def encoders(encoder: str, neurons: tuple[int, ...] = (9,), **options: Any) -> S
     return SessionEncoders(neurons, **sizes)
 
 
-@pytest.mark.parametrize("taps", [2, 3])
-@pytest.mark.parametrize("convolve", [taps_first, frames_first])
-def test_matrix_products_are_convolutions(taps: int, convolve: Any) -> None:
-    layer = nn.Conv1d(5, 7, taps).double()
-    x = torch.randn(3, 11, 5, dtype=torch.float64)
-    expected = layer(x.mT).mT
-    assert torch.allclose(convolve(x, layer), expected, atol=1e-12)
+@pytest.mark.parametrize("frames", [3, 11])
+@pytest.mark.parametrize("convolve", [shifted_sum, side_by_side])
+def test_matrix_products_are_convolutions(frames: int, convolve: Any) -> None:
+    layer = nn.Conv1d(5, 7, 3).double()
+    x = torch.randn(3, frames, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(convolve(x, layer.weight, layer.bias), layer(x.mT).mT, atol=1e-12)
+    assert torch.autograd.gradcheck(convolve, (x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("frames", [3, 9])
+def test_a_residual_layer_is_what_it_says(frames: int) -> None:
+    layer = nn.Conv1d(6, 6, 3).double()
+    x = torch.randn(2, frames, 6, dtype=torch.float64, requires_grad=True)
+    expected = x[:, 1:-1] + nn.functional.gelu(layer(x.mT).mT)
+
+    def residual(*values: torch.Tensor) -> torch.Tensor:
+        return side_by_side(*values, is_residual=True)
+
+    assert torch.allclose(residual(x, layer.weight, layer.bias), expected, atol=1e-12)
+    assert torch.autograd.gradcheck(residual, (x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("encoder", ["offset1", "offset10"])
+def test_scaling_in_the_weights_is_scaling_the_traces(encoder: str) -> None:
+    model = encoders(encoder).double()
+    rows = torch.randn(1, 30, 9, dtype=torch.float64)
+    factor, shift = torch.rand(9).double() + 0.5, torch.randn(9).double()
+    found = model.along(rows, 0, (factor, shift))
+    assert torch.allclose(found, model.along(rows * factor + shift), atol=1e-12)
 
 
 @pytest.mark.parametrize("encoder", FIELDS)
@@ -146,7 +169,7 @@ def test_loss_and_gradients_equal_the_packages(kind: str, is_learned: bool) -> N
     assert float((mine - peer).norm() / peer.norm()) < 1e-5
     if is_learned:
         assert model.log_scale is not None
-        assert float(model.log_scale.grad) == pytest.approx(float(criterion.log_temperature.grad), rel=1e-4)
+        assert float(model.log_scale.grad) == pytest.approx(float(criterion.log_inverse_temperature.grad), rel=1e-4)
 
 
 def test_a_package_file_is_read_and_a_pickled_model_is_not(tmp_path: Path) -> None:
