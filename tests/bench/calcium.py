@@ -60,9 +60,7 @@ def ours(
     slots = SlotSet(recordings, samplers, batch, 0, is_dense=longest < 12 * batch)
     model = build(config, {"n_neurons": [s.n_neurons for s in sessions]})
     task = EmbeddingTask(config)
-    task._scalers = [
-        Scaler(torch.ones(s.n_neurons), torch.zeros(s.n_neurons)) for s in sessions
-    ]
+    task._scalers = [Scaler(torch.ones(s.n_neurons), torch.zeros(s.n_neurons)) for s in sessions]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     count = iter(range(10**9))
 
@@ -88,7 +86,9 @@ def theirs(
         if single:
             clock = np.arange(FRAMES) if label is None else label
             index = torch.from_numpy(clock[:, None]).float()
-            data = cebra.data.TensorDataset(traces[0], continuous=index, offset=cebra.data.Offset(5, 5))
+            data = cebra.data.TensorDataset(
+                traces[0], continuous=index, offset=cebra.data.Offset(5, 5)
+            )
             loader = cebra.data.ContinuousDataLoader(
                 data, num_steps=1, batch_size=batch, conditional=conditional, time_offset=10
             )

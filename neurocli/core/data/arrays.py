@@ -23,7 +23,10 @@ from neurocli.core.errors import InputError
 NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK\x03\x04"
 _MAX_HEADER = 64 << 10
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _FIX = "store plain numbers with numpy.save, without allow_pickle"
 
 
@@ -43,7 +46,9 @@ def read_npy(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
         start = handle.tell()
         wanted = math.prod(shape) * dtype.itemsize
         if size - start < wanted:
-            raise InputError(path, f"is cut short: {size - start} of {wanted} bytes", "copy it again")
+            raise InputError(
+                path, f"is cut short: {size - start} of {wanted} bytes", "copy it again"
+            )
         order: Any = "F" if fortran else "C"
         if mapped and wanted:
             return np.memmap(path, dtype, "r", start, shape, order)
@@ -72,11 +77,15 @@ def read_npz(path: Path, *, max_bytes: int = 8 << 30) -> dict[str, npt.NDArray[A
                     raise InputError(path, f"would unpack to more than {max_bytes} bytes")
                 for member in archive.infolist():
                     if not member.filename.endswith(".npy"):
-                        raise InputError(path, f"holds '{member.filename}', which is no array", _FIX)
+                        raise InputError(
+                            path, f"holds '{member.filename}', which is no array", _FIX
+                        )
                     name = member.filename.removesuffix(".npy")
                     found[name] = _member(archive.read(member), f"{path}:{name}")
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise InputError(path, f"is a damaged .npz archive: {error}", "copy it again") from error
+            raise InputError(
+                path, f"is a damaged .npz archive: {error}", "copy it again"
+            ) from error
     return found
 
 
@@ -119,7 +128,9 @@ def _header(handle: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dty
             raise InputError(where, "has a header of a version that is not known", _FIX)
         shape, fortran, dtype = reader(handle, max_header_size=_MAX_HEADER)
     except ValueError as error:
-        raise InputError(where, f"has a damaged header: {str(error)[:100]}", "copy it again") from error
+        raise InputError(
+            where, f"has a damaged header: {str(error)[:100]}", "copy it again"
+        ) from error
     if not is_number(dtype) and dtype.kind not in "SU":
         kind = "Python objects" if dtype.hasobject else str(dtype)
         raise InputError(where, f"holds {kind}, real numbers are needed", _FIX)

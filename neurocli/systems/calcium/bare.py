@@ -91,7 +91,9 @@ def read_arrays(path: Path, rate_hz: float) -> list[Session]:
     matrices = {name: v for name, v in found.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
     if not matrices:
         listing = ", ".join(f"{n} {v.shape}" for n, v in list(found.items())[:4])
-        raise InputError(path, f"holds no matrix of traces ({listing})", "frames x neurons is needed")
+        raise InputError(
+            path, f"holds no matrix of traces ({listing})", "frames x neurons is needed"
+        )
     return [
         _from_arrays(f"{path.stem}-{name}", values, {}, rate_hz, f"{path}:{name}")
         for name, values in matrices.items()
@@ -136,12 +138,16 @@ def _from_arrays(
     where: str,
 ) -> Session:
     if traces.ndim != 2 or traces.dtype.kind not in "fiu":
-        raise InputError(where, f"has shape {traces.shape} of {traces.dtype}, frames x neurons is needed")
+        raise InputError(
+            where, f"has shape {traces.shape} of {traces.dtype}, frames x neurons is needed"
+        )
     repairs = []
     times = next((rest[key] for key in _TIMES if key in rest and rest[key].ndim == 1), None)
     lengths = [len(v) for v in rest.values() if v.ndim >= 1]
     is_told = any(length == traces.shape[1] for length in lengths)
-    if (is_told and traces.shape[0] not in lengths) or (not lengths and traces.shape[0] < traces.shape[1]):
+    if (is_told and traces.shape[0] not in lengths) or (
+        not lengths and traces.shape[0] < traces.shape[1]
+    ):
         traces = traces.T
         repairs.append("the traces are stored neurons first and were turned")
     n_frames = traces.shape[0]
@@ -152,7 +158,9 @@ def _from_arrays(
     labels = {
         key: _label(values)
         for key, values in rest.items()
-        if key not in (*_TIMES, *_MASKS.values()) and values.ndim in (1, 2) and len(values) == n_frames
+        if key not in (*_TIMES, *_MASKS.values())
+        and values.ndim in (1, 2)
+        and len(values) == n_frames
         and values.dtype.kind in "fiub"
     }
     session = _session(name, traces, rate, labels, ("array", None, tuple(repairs)), start)

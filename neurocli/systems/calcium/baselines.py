@@ -45,8 +45,12 @@ def baseline_rows(
             mean, axes = components[number]
             windows = _windows(scaled, sum(own.recordings.field))
             rows["raw"].append({**row, "embedding": _unit(scaled[left : left + n])})
-            rows["pca"].append({**row, "embedding": _unit((windows - mean) @ axes)})
-    return BaselineRows(rows, [f"pca: {n_dims} principal components of windows; raw: scaled frames"])
+            rows["pca"].append(
+                {**row, "embedding": _unit(np.asarray((windows - mean) @ axes, dtype=np.float32))}
+            )
+    return BaselineRows(
+        rows, [f"pca: {n_dims} principal components of windows; raw: scaled frames"]
+    )
 
 
 def _row(part: PieceSet, index: int) -> dict[str, Any]:
@@ -91,11 +95,11 @@ def _components(
     centred = chosen - mean
     # The smaller of the two Gram matrices has the same leading vectors.
     if centred.shape[0] < centred.shape[1]:
-        values, vectors = np.linalg.eigh(centred @ centred.T)
+        _, vectors = np.linalg.eigh(centred @ centred.T)
         axes = centred.T @ vectors[:, ::-1][:, :n_dims]
         axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
     else:
-        values, vectors = np.linalg.eigh(centred.T @ centred)
+        _, vectors = np.linalg.eigh(centred.T @ centred)
         axes = vectors[:, ::-1][:, :n_dims]
     return mean.astype(np.float32), axes.astype(np.float32)
 

@@ -43,7 +43,8 @@ def consistency(tables: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float
     Returns:
         Means over pairs; NaN without two sessions or enough values.
     """
-    held_out, in_sample = [], []
+    held_out: list[float] = []
+    in_sample: list[float] = []
     for a, one in enumerate(tables):
         for b, other in enumerate(tables):
             both = np.isfinite(one).all(1) & np.isfinite(other).all(1)

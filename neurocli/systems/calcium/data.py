@@ -92,7 +92,9 @@ def open_data(
     sessions = [with_null(session, specs, task.null, config.run.seed) for session in sessions]
     recordings = _recordings(sessions, specs, field)
     parts = _parts(recordings, config, objective, is_trained=like is not None)
-    names = {part: [f"{s.name}/{part}" for s in sessions if len(s.segments[part])] for part in PARTS}
+    names = {
+        part: [f"{s.name}/{part}" for s in sessions if len(s.segments[part])] for part in PARTS
+    }
     return RunData(
         objective=objective,
         parts=parts,
@@ -139,7 +141,10 @@ def _sessions(
             usable.append(session)
         else:
             left_out.append(
-                (session.name, f"no training segment is as long as the receptive field, {sum(field)} frames")
+                (
+                    session.name,
+                    f"no training segment is as long as the receptive field, {sum(field)} frames",
+                )
             )
     if not usable:
         named = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
@@ -279,10 +284,9 @@ def _notes(
         notes.append("time tells windows apart within a session: sessions are not aligned")
     if data.batch_size < 64:
         notes.append(
-            f"batches of {data.batch_size} leave {data.batch_size} negatives per window: embeddings "
+            f"batches of {data.batch_size} leave as many negatives per window: embeddings "
             "hardly improve on chance; 512 is the default"
         )
     if task.null != "none":
         notes.append(f"control run: labels were spoiled by '{task.null}'")
     return notes
-

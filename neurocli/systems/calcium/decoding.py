@@ -95,7 +95,9 @@ def phase(frame: npt.NDArray[Any], period: int) -> Float:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def is_right(spec: LabelSpec, target: npt.NDArray[Any], found: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def is_right(
+    spec: LabelSpec, target: npt.NDArray[Any], found: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
     """Return whether each decoded value is right: the class, or a frame within one second.
 
     Args:
@@ -139,16 +141,19 @@ def _said(labels: npt.NDArray[Any], spec: LabelSpec) -> Float:
     if spec.kind == "movie":
         mean = np.exp(2j * np.pi * labels / spec.period).mean(1)
         turns: Float = np.angle(mean) / (2 * np.pi)
-        return np.round(turns * spec.period) % spec.period
+        frame: Float = np.round(turns * spec.period) % spec.period
+        return frame
     votes = np.stack([(labels == c).sum(1) for c in range(spec.period)], axis=1).astype(np.float64)
     weight = 1e-6 / (1 + np.arange(labels.shape[1]))
     for place in range(labels.shape[1]):
         votes[np.arange(len(labels)), labels[:, place]] += weight[place]
-    return votes.argmax(1).astype(np.float64)
+    voted: Float = votes.argmax(1).astype(np.float64)
+    return voted
 
 
 def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    found: npt.NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return found
 
 
 def _best_k(spec: LabelSpec, fit: Side, choose: Side) -> int:

@@ -104,4 +104,6 @@ def _risks(session: Session) -> list[str]:
     if not crossing:
         return []
     share = 100 * crossing / (usable + crossing)
-    return [f"risk: {share:.1f} % of {_FIELD} windows over glued parts would cross a cut; none will"]
+    return [
+        f"risk: {share:.1f} % of {_FIELD} windows over glued parts would cross a cut; none will"
+    ]

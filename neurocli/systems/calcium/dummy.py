@@ -1,5 +1,6 @@
-"""The built-in sessions: made anew in memory whenever no dataset is named; `synthetic.py` tells
-what is true in them.
+"""The built-in sessions, made anew in memory whenever no dataset is named.
+
+`synthetic.py` tells what is true in them.
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ def attainable_bits(n_dims: int, scale: float) -> float:
 
     order = n_dims / 2 - 1
     # ive is the Bessel function times exp(-scale), which would overflow.
-    log_mean = gammaln(n_dims / 2) + order * math.log(2 / scale) + math.log(ive(order, scale)) + scale
+    log_mean = (
+        gammaln(n_dims / 2) + order * math.log(2 / scale) + math.log(ive(order, scale)) + scale
+    )
     return float((scale - log_mean) / math.log(2))
 
 

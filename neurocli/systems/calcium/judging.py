@@ -44,9 +44,7 @@ class Judgement:
         n_refs: References per session and draw of the fixed pairs, at most 512.
     """
 
-    def __init__(
-        self, rows: Rows, objective: str, task: CalciumTaskBlock, *, n_refs: int
-    ) -> None:
+    def __init__(self, rows: Rows, objective: str, task: CalciumTaskBlock, *, n_refs: int) -> None:
         unique = {(r["piece"].session, r["piece"].start, r["piece"].role): r for r in rows}
         self._rows = list(unique.values())
         self._objective, self._task = objective, task
@@ -66,7 +64,9 @@ class Judgement:
         metrics["consistency"] = agreed[0]
         found = self._decoded
         columns = _columns(found, self._about)
-        metrics |= {name: metric(columns[name]) for name, metric in _METRICS.items() if name in columns}
+        metrics |= {
+            name: metric(columns[name]) for name, metric in _METRICS.items() if name in columns
+        }
         ci95: dict[str, tuple[float, float]] = {}
         for name in columns:
             ci95 |= bootstrap_ci(
@@ -270,13 +270,14 @@ def found_fit(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _shared_classes(points: Sequence[Points]) -> list[Points]:
-    """Return points whose class a session lacks as points without one: a small part may miss some."""
+    """Return points with a class that not all sessions have, as a small part may, without it."""
     shared = set(points[0].key.tolist())
     for own in points[1:]:
         shared &= set(own.key.tolist())
     kept = np.array(sorted(shared - {-1}), dtype=np.int64)
     return [
-        Points(p.centre, p.segment, np.where(np.isin(p.key, kept), p.key, -1), p.value) for p in points
+        Points(p.centre, p.segment, np.where(np.isin(p.key, kept), p.key, -1), p.value)
+        for p in points
     ]
 
 

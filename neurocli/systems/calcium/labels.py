@@ -7,8 +7,9 @@ time, so classes multiply and continuous ones stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +50,9 @@ class LabelSpec:
         return asdict(self)
 
 
-def find_specs(sessions: Sequence[Session], target: str | None) -> tuple[list[LabelSpec], list[str]]:
+def find_specs(
+    sessions: Sequence[Session], target: str | None
+) -> tuple[list[LabelSpec], list[str]]:
     """Return the labels to use, and what the user should know of others.
 
     Args:
@@ -73,7 +76,9 @@ def find_specs(sessions: Sequence[Session], target: str | None) -> tuple[list[La
     usual = [n for n in shared if n not in _ASIDE and not n.endswith("_repeat")]
     known = {name for session in sessions for name in session.labels}
     partial = sorted(known - set(shared) - set(_ASIDE))
-    notes = [f"labels that not every session has are not used: {', '.join(partial)}"] if partial else []
+    notes = (
+        [f"labels that not every session has are not used: {', '.join(partial)}"] if partial else []
+    )
     return [_spec(sessions, name) for name in usual], notes
 
 
@@ -145,9 +150,7 @@ def _combined(session: Session, specs: Sequence[LabelSpec]) -> tuple[Int, Float]
     return np.where(missing, -1, key), value
 
 
-def with_null(
-    session: Session, specs: Sequence[LabelSpec], null: str, seed: int
-) -> Session:
+def with_null(session: Session, specs: Sequence[LabelSpec], null: str, seed: int) -> Session:
     """Return a session whose labels say nothing any more, as a control.
 
     `shuffle` permutes the frames of a movie (the same way in all presentations) and the classes
@@ -172,7 +175,11 @@ def _spoiled(
     values: npt.NDArray[Any], spec: LabelSpec, null: str, rng: np.random.Generator, rate_hz: float
 ) -> npt.NDArray[Any]:
     found = values.copy()
-    on = values >= 0 if spec.kind != "number" else np.isfinite(values.reshape(len(values), -1)).all(1)
+    on = (
+        values >= 0
+        if spec.kind != "number"
+        else np.isfinite(values.reshape(len(values), -1)).all(1)
+    )
     n = int(on.sum())
     if null == "shift":
         least = min(int(_SHIFT_S * rate_hz), n // 4)
@@ -182,7 +189,7 @@ def _spoiled(
     elif spec.kind == "class":
         edges = np.flatnonzero(np.diff(values) != 0) + 1
         bounds = np.concatenate([[0], edges, [len(values)]])
-        runs = [(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if values[a] >= 0]
+        runs = [(a, b) for a, b in pairwise(bounds.tolist()) if values[a] >= 0]
         shown = rng.permutation([values[a] for a, _ in runs])
         for (a, b), value in zip(runs, shown, strict=True):
             found[a:b] = value
@@ -202,5 +209,3 @@ def trials_of(values: Int, segment: Int) -> Int:
     found = np.zeros(len(values), dtype=np.int64)
     found[change] = 1
     return np.cumsum(found)
-
-

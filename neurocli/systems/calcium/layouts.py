@@ -98,11 +98,14 @@ def read_stimuli(file: Any, clock: tuple[float, float]) -> tuple[dict[str, Table
             continue
         counts[stimulus] = int(node["start"].shape[0])
         if stimulus in STIMULI:
-            start, stop = frames_of(_floats(file, f"{stimulus}/start"), _floats(file, f"{stimulus}/end"), clock)
+            start, stop = frames_of(
+                _floats(file, f"{stimulus}/start"), _floats(file, f"{stimulus}/end"), clock
+            )
             values = {
                 key: _floats(file, f"{stimulus}/{key}")
                 for key in _keys(node)
-                if key not in ("start", "end", "timestamps") and not key.endswith("_mask")
+                if key not in ("start", "end", "timestamps")
+                and not key.endswith("_mask")
                 and node[key].shape[:1] == start.shape
             }
             tables[stimulus] = canonical(stimulus, Table(start, stop, values))
@@ -119,9 +122,7 @@ def _floats(file: Any, name: str) -> npt.NDArray[np.float64]:
     return values
 
 
-def _clock(
-    file: Any, group: Any, name: str, shape: tuple[int, ...]
-) -> tuple[float, float]:
+def _clock(file: Any, group: Any, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     base = name.partition("/")[0]
     rate = h5_attributes(group).get("sampling_rate")
     holder = next((p for p in (f"{base}/domain", "domain") if p in file), None)

@@ -65,8 +65,8 @@ def read_session(file: Any, path: Path) -> Session:
     cells = _floats(file, _CELLS).astype(np.int64).tolist() if _CELLS in file else None
     labels: dict[str, npt.NDArray[Any]] = {**frame_labels(stimuli, n_frames)}
     if f"{_RUNNING}/data" in file and f"{_RUNNING}/timestamps" in file:
-        labels |= resampled("running", _floats(file, f"{_RUNNING}/timestamps"),
-                            _floats(file, f"{_RUNNING}/data"), n_frames, (start_s, rate))  # fmt: skip
+        times_s, speed = (_floats(file, f"{_RUNNING}/{key}") for key in ("timestamps", "data"))
+        labels |= resampled("running", times_s, speed, n_frames, (start_s, rate))
     return Session(
         name=path.stem,
         traces=traces,

@@ -21,7 +21,12 @@ from neurocli.systems.calcium.models.encoder import N_SKIPS
 
 _OWN = re.compile(r"(inputs|trunks)\.(\d+)\.(.+)")
 _THEIRS = re.compile(r"(?:(\d+)\.)?(?:module\.)?(net\.\d+\.(?:module\.0\.)?(?:weight|bias))")
-_MODELS = {"offset1": "cebra-offset1", "offset5": "cebra-offset5", "offset10": "cebra", "offset36": "cebra-offset36"}
+_MODELS = {
+    "offset1": "cebra-offset1",
+    "offset5": "cebra-offset5",
+    "offset10": "cebra",
+    "offset36": "cebra-offset36",
+}
 
 
 def layer_names(encoder: str) -> dict[str, str]:
@@ -148,7 +153,7 @@ def official_names(
         hyper_parameters={key: value for key, value in hyper.items() if value is not None},
         left_out=left_out,
         notes=(
-            "the encoder takes scaled traces: the scale of every neuron stays in the checkpoint, and "
-            "the published package scales nothing by itself",
+            "the encoder takes scaled traces: the scale of every neuron stays in the checkpoint, "
+            "and the published package scales nothing by itself",
         ),
     )

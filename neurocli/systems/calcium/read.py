@@ -80,7 +80,9 @@ def _file(path: Path, rate_hz: float) -> list[Session]:
     if not head.startswith(SIGNATURE):
         if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
             raise InputError(
-                path, "is a Python pickle, which could run code and is never opened", f"give {_KINDS}"
+                path,
+                "is a Python pickle, which could run code and is never opened",
+                f"give {_KINDS}",
             )
         problem, fix = foreign_content(head) or ("is no session file", f"give {_KINDS}")
         raise InputError(path, problem, fix)
@@ -93,5 +95,7 @@ def _file(path: Path, rate_hz: float) -> list[Session]:
             return [bare.read_hdf5(file, path, rate_hz)]
         listing = ", ".join(str(name) for name in list(file)[:8]) or "nothing"
         raise InputError(
-            path, f"holds no calcium traces (it holds {listing})", "calcium_traces/df_over_f is looked for"
+            path,
+            f"holds no calcium traces (it holds {listing})",
+            "calcium_traces/df_over_f is looked for",
         )

@@ -87,8 +87,8 @@ class Recordings:
             centre.append(own)
             segment.append(np.full(len(own), number, dtype=np.int64))
         at = np.concatenate(centre) if centre else np.zeros(0, dtype=np.int64)
-        number = np.concatenate(segment) if segment else np.zeros(0, dtype=np.int64)
-        return Points(at, number, self.keys[session][at], self.values[session][at])
+        which = np.concatenate(segment) if segment else np.zeros(0, dtype=np.int64)
+        return Points(at, which, self.keys[session][at], self.values[session][at])
 
     def pieces(self, part: str, role: str) -> list[Piece]:
         """Return the segments of a part that hold at least one window."""

@@ -85,7 +85,7 @@ class TimePairs:
             valid = [_with_partner(points, offset) for offset in offsets]
             if not all(len(own) for own in valid):
                 raise NeuroError(
-                    f"session {number + 1} has no two windows {max(offsets)} frames apart in a segment",
+                    f"session {number + 1} has no windows {max(offsets)} frames apart in a segment",
                     hint="lower task.time_offsets, or take a shorter receptive field",
                 )
             self._starts.append(valid)
@@ -135,14 +135,14 @@ class LabelPairs:
         NeuroError: A session has no labelled point, or lacks a class that another one has.
     """
 
-    def __init__(
-        self, sessions: Sequence[Points], offset: int, delta: float | None = None
-    ) -> None:
+    def __init__(self, sessions: Sequence[Points], offset: int, delta: float | None = None) -> None:
         if any(not (points.key >= 0).any() for points in sessions):
             raise NeuroError("a session has no labelled window", where="task.target")
         self._labelled = [np.flatnonzero(points.key >= 0).astype(np.int64) for points in sessions]
         self._points, self._delta = sessions, delta
-        self._nodes = [_Nodes(points, own) for points, own in zip(sessions, self._labelled, strict=True)]
+        self._nodes = [
+            _Nodes(points, own) for points, own in zip(sessions, self._labelled, strict=True)
+        ]
         n_classes = 1 + max(int(points.key.max()) for points in sessions)
         present = [np.isin(np.arange(n_classes), points.key) for points in sessions]
         if any((own != present[0]).any() for own in present):
@@ -219,7 +219,8 @@ class _Nodes:
 
     def moving_classes(self) -> Int:
         """Return the classes with more than one value."""
-        return np.flatnonzero(self._stop - self._start > 1)
+        found: Int = np.flatnonzero(self._stop - self._start > 1)
+        return found
 
     def near(self, rng: np.random.Generator, key: Int, query: Float, moving: Int) -> Int:
         """Return a random point of the node nearest to each query within its class."""
@@ -229,7 +230,8 @@ class _Nodes:
             if len(chosen) and self._stop[c] - self._start[c] > 1:
                 node[chosen] = self._start[c] + self._nearest(rng, int(c), query[chosen])
         place = (rng.random(len(node)) * self._count[node]).astype(np.int64)
-        return self._members[self._first[node] + place]
+        found: Int = self._members[self._first[node] + place]
+        return found
 
     def _nearest(self, rng: np.random.Generator, key: int, query: Float) -> Int:
         values = self._values[self._start[key] : self._stop[key]]
@@ -238,11 +240,13 @@ class _Nodes:
             right = np.clip(np.searchsorted(column, query[:, 0]), 1, len(column) - 1)
             low, high = query[:, 0] - column[right - 1], column[right] - query[:, 0]
             take_left = (low < high) | ((low == high) & (rng.random(len(low)) < 0.5))
-            return right - take_left
+            left: Int = right - take_left
+            return left
         if key not in self._trees:
             from scipy.spatial import cKDTree
 
             self._trees[key] = cKDTree(values)
         distance, near = self._trees[key].query(query, k=2)
         is_tie = (distance[:, 0] == distance[:, 1]) & (rng.random(len(query)) < 0.5)
-        return np.where(is_tie, near[:, 1], near[:, 0]).astype(np.int64)
+        found: Int = np.where(is_tie, near[:, 1], near[:, 0]).astype(np.int64)
+        return found

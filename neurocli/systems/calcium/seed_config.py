@@ -17,7 +17,12 @@ from neurocli.core.names import nearest
 Layer = Mapping[str, Leaf]
 _BLOCKS = ("dataset.", "dataloader.", "training.", "output.")
 _ENCODERS = {f"{name}-model": name for name in ("offset1", "offset5", "offset10", "offset36")}
-_MODES = {"separate": "separate", "pad": "pad", "first_only": "first-only", "first-only": "first-only"}
+_MODES = {
+    "separate": "separate",
+    "pad": "pad",
+    "first_only": "first-only",
+    "first-only": "first-only",
+}
 
 
 def _encoder(value: Any) -> Any:
@@ -114,14 +119,22 @@ def translate(layer: Layer) -> dict[str, Leaf]:
             found[name] = Leaf(value, leaf.origin)
         elif not key.startswith(_FIXED):
             near = nearest(key, _KEYS)
-            problems.append(f"{leaf.origin}: {key}: unknown key" + (f"; did you mean {near}?" if near else ""))
+            problems.append(
+                f"{leaf.origin}: {key}: unknown key" + (f"; did you mean {near}?" if near else "")
+            )
     if problems:
         raise ConfigError(problems, hint="`neuro config show cebra` lists the keys of this program")
     if _is_off(layer, "training.early_stopping.enabled"):
         found.pop("train.early_stop", None)
     # The described network is 32 wide, keeps its rate and drops no neuron.
-    defaults = {"model.hidden_dim": 32, "model.neuron_dropout": 0.0, "train.schedule": "constant",
-                "train.warmup": 0.0, "train.weight_decay": 0.0, "data.mode": "separate"}  # fmt: skip
+    defaults: dict[str, Any] = {
+        "model.hidden_dim": 32,
+        "model.neuron_dropout": 0.0,
+        "train.schedule": "constant",
+        "train.warmup": 0.0,
+        "train.weight_decay": 0.0,
+        "data.mode": "separate",
+    }
     for name, value in defaults.items():
         found.setdefault(name, Leaf(value, "allen_config"))
     return found

@@ -172,7 +172,9 @@ def cleaned(session: Session, where: str) -> Session:
         InputError: No neuron is left, or the recording is shorter than two frames.
     """
     if session.n_frames < 2:
-        raise InputError(where, f"holds {session.n_frames} frames", "a recording over time is needed")
+        raise InputError(
+            where, f"holds {session.n_frames} frames", "a recording over time is needed"
+        )
     missing, constant, bad_rows = _scan(session.traces)
     session.release()
     repairs = list(session.repairs)
@@ -215,9 +217,7 @@ def _scan(
     return missing, (low == high) & ~missing, bad_rows
 
 
-def _fill(
-    session: Session, bad_rows: npt.NDArray[np.bool_]
-) -> tuple[Session, list[str]]:
+def _fill(session: Session, bad_rows: npt.NDArray[np.bool_]) -> tuple[Session, list[str]]:
     values = session.rows(slice(None)).copy()
     longest = int(_MAX_GAP_S * session.rate_hz)
     n_filled, n_cut = 0, 0
@@ -274,4 +274,6 @@ def frames_in(segments: Segments) -> int:
 
 def names_of(count: int, given: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return given names of neurons when there is one for each, else their numbers."""
-    return tuple(given) if given is not None and len(given) == count else tuple(map(str, range(count)))
+    return (
+        tuple(given) if given is not None and len(given) == count else tuple(map(str, range(count)))
+    )

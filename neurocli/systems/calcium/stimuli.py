@@ -46,9 +46,7 @@ _BLOCK_SHARES = (0.7, 0.8)
 _EPS = 1e-6
 
 
-def column(
-    values: Mapping[str, npt.NDArray[np.generic]], name: str
-) -> tuple[str, Float] | None:
+def column(values: Mapping[str, npt.NDArray[np.generic]], name: str) -> tuple[str, Float] | None:
     """Return a canonical column of a stimulus table and the name it has there, else None.
 
     Args:
@@ -71,7 +69,9 @@ def frames_of(start_s: Float, stop_s: Float, clock: tuple[float, float]) -> tupl
         clock: Time of the first frame and frames per second.
     """
     first, rate = clock
-    edges = [np.ceil((np.asarray(s) - first) * rate - _EPS).astype(np.int64) for s in (start_s, stop_s)]
+    edges = [
+        np.ceil((np.asarray(s) - first) * rate - _EPS).astype(np.int64) for s in (start_s, stop_s)
+    ]
     return np.maximum(edges[0], 0), np.maximum(edges[1], 0)
 
 
@@ -149,7 +149,9 @@ def frame_labels(stimuli: Mapping[str, Table], n_frames: int) -> dict[str, npt.N
         within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         places = table.start[rows] + within
         for name, values in table.values.items():
-            label = labels.setdefault(_LABELS[stimulus][name], np.full(n_frames, -1, dtype=np.int32))
+            label = labels.setdefault(
+                _LABELS[stimulus][name], np.full(n_frames, -1, dtype=np.int32)
+            )
             label[places] = values[rows]
     return labels
 
@@ -178,9 +180,13 @@ def derived_parts(
         masks["test"] &= ~(masks["train"] | masks["val"])
         text = "derived: trials 70/10/20 shuffled, movie presentations 80/10/10 in order"
         return {part: runs_of(mask) for part, mask in masks.items()}, text
-    gap = int(round(rate_hz))
+    gap = round(rate_hz)
     cuts = [int(share * n_frames) for share in _BLOCK_SHARES]
-    bounds = {"train": (0, cuts[0]), "val": (cuts[0] + gap, cuts[1]), "test": (cuts[1] + gap, n_frames)}
+    bounds = {
+        "train": (0, cuts[0]),
+        "val": (cuts[0] + gap, cuts[1]),
+        "test": (cuts[1] + gap, n_frames),
+    }
     blocks = {
         part: np.array([[a, b]] if b > a else [], dtype=np.int64).reshape(-1, 2)
         for part, (a, b) in bounds.items()
@@ -195,11 +201,15 @@ def _assigned(table: Table) -> dict[str, npt.NDArray[np.bool_]]:
         repeat = table.values["repeat"]
         count = int(repeat.max(initial=-1)) + 1
         place = repeat
-        first = int(round(_REPEAT_SHARES[0] * count))
-        second = max(first + int(round(_REPEAT_SHARES[1] * count)), min(first + 1, count))
+        first = round(_REPEAT_SHARES[0] * count)
+        second = max(first + round(_REPEAT_SHARES[1] * count), min(first + 1, count))
     else:
         place = np.empty(n, dtype=np.int64)
         place[epoch_order(n, seed=_TRIAL_SEED, epoch=0, shuffle=True)] = np.arange(n)
-        first = int(round(_TRIAL_SHARES[0] * n))
-        second = first + int(round(_TRIAL_SHARES[1] * n))
-    return {"train": place < first, "val": (place >= first) & (place < second), "test": place >= second}
+        first = round(_TRIAL_SHARES[0] * n)
+        second = first + round(_TRIAL_SHARES[1] * n)
+    return {
+        "train": place < first,
+        "val": (place >= first) & (place < second),
+        "test": place >= second,
+    }

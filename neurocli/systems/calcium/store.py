@@ -103,7 +103,8 @@ def read_stored(folder: Path) -> Session:
     last = max((int(own.max(initial=0)) for own in segments.values()), default=0)
     if traces.ndim != 2 or traces.shape[1] != len(neurons) or last > len(traces):
         raise InputError(
-            folder / TRACES_FILE, f"has shape {traces.shape}, which {SESSION_FILE} does not describe"
+            folder / TRACES_FILE,
+            f"has shape {traces.shape}, which {SESSION_FILE} does not describe",
         )
     return session
 

@@ -3,7 +3,8 @@
 The movie moves along a path on a torus: th1 = 2 pi f / F and th2 = 6 pi f / F + 0.8 sin(4 pi f / F)
 for frame f of F. A neuron fires at 4 exp(2 [(cos(th1 - m1) - 1) + (cos(th2 - m2) - 1)] + g v) + 0.1
 per second, at most 60, with its own place (m1, m2) and gain g under running speed v; six in ten
-follow no stimulus. A spike leaves a decaying trace; drift and noise are added. Sessions share the stimuli and nothing else.
+follow no stimulus. A spike leaves a decaying trace; drift and noise are added. Sessions share the
+stimuli and nothing else.
 
 Letters: T frames of a session, F frames of the movie, N neurons.
 """
@@ -127,7 +128,7 @@ def _timeline(spec: CohortSpec, rng: np.random.Generator) -> tuple[dict[str, Tab
     if not spec.n_trials:
         return stimuli, n_movie
     trials = [
-        (direction, frequency)
+        (direction, int(frequency))
         for direction in range(_N_DIRECTIONS)
         for frequency in np.arange(spec.n_trials) % len(_FREQUENCIES)
     ]
@@ -168,9 +169,8 @@ def _drive(
     place = rng.uniform(0, 2 * np.pi, (2, n_neurons))
     table = torus(spec.n_frames)
     angles = np.arctan2(table[:, 2:], table[:, :2])
-    by_frame = 4 * np.exp(
-        2 * sum(np.cos(angles[:, axis, None] - place[axis]) - 1 for axis in range(2))
-    )
+    turned = [np.cos(angles[:, axis, None] - place[axis]) - 1 for axis in range(2)]
+    by_frame: Float = 4 * np.exp(2 * (turned[0] + turned[1]))
     movie = stimuli["natural_movie_one"]
     is_tuned = rng.random(n_neurons) >= _UNTUNED_SHARE
     by_frame[:, ~is_tuned] = 4 * np.exp(-2.0)
@@ -197,7 +197,7 @@ def _add_gratings(
     for start, direction, step in zip(
         table.start, table.values["direction"], table.values["temp_freq"], strict=True
     ):
-        frequency = _FREQUENCIES[step]
+        frequency = _FREQUENCIES[int(step)]
         turn = np.cos(2 * np.pi * direction / _N_DIRECTIONS - best)
         tuned = 8 * np.exp(2 * (turn - 1) - 0.25 * (np.log2(frequency) - octave) ** 2)
         wave = 1 + 0.5 * is_locked * np.sin(2 * np.pi * frequency * seconds)[:, None]
@@ -210,9 +210,9 @@ def _fluorescence(
     from scipy.signal import lfilter
 
     n_frames, n_neurons = rate.shape
-    spikes = rng.poisson(rate / spec.rate_hz).astype(np.float64)
+    spikes: Float = rng.poisson(rate / spec.rate_hz).astype(np.float64)
     traces = np.empty((n_frames, n_neurons))
-    height = 0.25 * rng.lognormal(0, 0.4, n_neurons)
+    height: Float = np.asarray(0.25 * rng.lognormal(0, 0.4, n_neurons))
     share = np.arange(n_frames) / n_frames
     for neuron in range(n_neurons):
         keep = np.exp(-1.0 / (spec.rate_hz * _DECAY_S * rng.uniform(0.7, 1.3)))

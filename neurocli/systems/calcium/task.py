@@ -81,9 +81,7 @@ class EmbeddingTask(Task):
         return StepOutput(sum(losses[1:], losses[0]), logs)
 
     def _dense(self, model: SessionEncoders, rows: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        return {
-            number: self._embed(model, own[None], number)[0] for number, own in rows.items()
-        }
+        return {number: self._embed(model, own[None], number)[0] for number, own in rows.items()}
 
     def _embedded(
         self, model: SessionEncoders, number: int, taken: Tensor, dense: dict[int, Tensor] | None
@@ -93,7 +91,7 @@ class EmbeddingTask(Task):
             found = dense[number][taken]
         else:
             found = self._embed(model, taken, number)[:, 0]
-        return found.unflatten(0, (3, -1))
+        return found.view(3, -1, found.shape[-1])
 
     def _embed(self, model: SessionEncoders, rows: Tensor, number: int) -> Tensor:
         """Return embeddings along raw traces (B, T, N), with neurons hidden while training."""

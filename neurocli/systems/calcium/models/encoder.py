@@ -42,7 +42,9 @@ class Trunk(nn.Module):
             self.skips = nn.ModuleList([nn.Linear(hidden, hidden), nn.Linear(hidden, half)])
             self.out: nn.Module = nn.Linear(half, outputs)
         else:
-            self.skips = nn.ModuleList(nn.Conv1d(hidden, hidden, 3) for _ in range(N_SKIPS[encoder]))
+            self.skips = nn.ModuleList(
+                nn.Conv1d(hidden, hidden, 3) for _ in range(N_SKIPS[encoder])
+            )
             self.out = nn.Conv1d(hidden, outputs, _LAST[encoder])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +132,9 @@ class SessionEncoders(nn.Module):
             wide = (1, -1, *(1 for _ in weight.shape[2:]))
             bias = bias + (weight * shift.view(wide)).flatten(1).sum(1)
             weight = weight * factor.view(wide)
-        first = F.linear(rows, weight, bias) if weight.ndim == 2 else shifted_sum(rows, weight, bias)
+        first = (
+            F.linear(rows, weight, bias) if weight.ndim == 2 else shifted_sum(rows, weight, bias)
+        )
         found: Tensor = self.trunks[0 if self.is_shared else session](first)
         return F.normalize(found, dim=-1) if self.is_normalised else found
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_WINDOWS = 128
+
 
 def shifted_sum(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the convolution (B, M, H): each frame is multiplied once, then products are added.
@@ -52,10 +54,13 @@ class _ShiftedSum(torch.autograd.Function):
         width, _, taps = weight.shape
         frames = x.shape[1] - taps + 1
         table = weight.permute(1, 2, 0).flatten(1)  # (C, k H)
-        every = (x.flatten(0, 1) @ table).unflatten(0, x.shape[:2])
-        total = every[:, :frames, :width] + bias
-        for tap in range(1, taps):
-            total += every[:, tap : tap + frames, tap * width : (tap + 1) * width]
+        total = x.new_empty(x.shape[0], frames, width)
+        # Few windows at a time, so that the products are still in the cache when they are added.
+        for part, into in zip(torch.split(x, _WINDOWS), torch.split(total, _WINDOWS), strict=True):
+            every = (part.flatten(0, 1) @ table).view(len(part), part.shape[1], -1)
+            torch.add(every[:, :frames, :width], bias, out=into)
+            for tap in range(1, taps):
+                into.add_(every[:, tap : tap + frames, tap * width : (tap + 1) * width])
         ctx.save_for_backward(x, table)
         ctx.sizes = (width, taps, frames)
         return total
@@ -65,16 +70,21 @@ class _ShiftedSum(torch.autograd.Function):
         (grad,) = grads
         x, table = ctx.saved_tensors
         width, taps, frames = ctx.sizes
-        spread = grad.new_empty(*x.shape[:2], taps * width)
-        for tap in range(taps):
-            part = spread[:, :, tap * width : (tap + 1) * width]
-            part[:, tap : tap + frames] = grad
-            part[:, :tap] = 0
-            part[:, tap + frames :] = 0
-        flat = spread.flatten(0, 1)
-        of_x = (flat @ table.T).view(x.shape) if ctx.needs_input_grad[0] else None
-        of_table = x.flatten(0, 1).T @ flat
-        of_weight = of_table.unflatten(1, (taps, width)).permute(2, 0, 1)
+        of_table = torch.zeros_like(table)
+        of_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        spread = grad.new_zeros(min(_WINDOWS, x.shape[0]), x.shape[1], taps * width)
+        for number, (part, own) in enumerate(
+            zip(torch.split(x, _WINDOWS), torch.split(grad, _WINDOWS), strict=True)
+        ):
+            filled = spread[: len(own)]  # its margins stay zero
+            for tap in range(taps):
+                filled[:, tap : tap + frames, tap * width : (tap + 1) * width] = own
+            flat = filled.flatten(0, 1)
+            of_table.addmm_(part.flatten(0, 1).T, flat)
+            if of_x is not None:
+                first = number * _WINDOWS
+                of_x[first : first + len(own)] = (flat @ table.T).view(part.shape)
+        of_weight = of_table.view(-1, taps, width).permute(2, 0, 1)
         return of_x, of_weight, grad.sum((0, 1))
 
 
@@ -88,7 +98,7 @@ class _SideBySide(torch.autograd.Function):
         else:
             beside = torch.cat([x[:, tap : tap + frames] for tap in range(taps)], -1).flatten(0, 1)
         table = weight.permute(0, 2, 1).flatten(1)  # (H, k C)
-        inner = torch.addmm(bias, beside, table.T).unflatten(0, (x.shape[0], frames))
+        inner = torch.addmm(bias, beside, table.T).view(x.shape[0], frames, -1)
         ctx.save_for_backward(beside, table, inner if is_residual else None)
         ctx.sizes = (x.shape, taps, frames, is_residual)
         return F.gelu(inner).add_(x[:, 1:-1]) if is_residual else inner
@@ -101,7 +111,7 @@ class _SideBySide(torch.autograd.Function):
         own = torch.ops.aten.gelu_backward(grad, inner) if is_residual else grad.contiguous()
         flat = own.flatten(0, 1)
         of_table = flat.T @ beside
-        of_weight = of_table.unflatten(1, (taps, shape[2])).permute(0, 2, 1)
+        of_weight = of_table.view(-1, taps, shape[2]).permute(0, 2, 1)
         of_x = None
         if ctx.needs_input_grad[0]:
             pieces = (flat @ table).view(shape[0], frames, taps, shape[2])

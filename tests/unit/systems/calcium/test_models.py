@@ -100,7 +100,7 @@ def test_the_loss_refuses_what_makes_no_pairs() -> None:
     x = torch.randn(4, 3)
     with pytest.raises(ShapeError):
         prior_info_nce(x, x[:2], x, 1.0)
-    with pytest.raises(ShapeError, match="manhattan"):
+    with pytest.raises(ShapeError, match=r"manhattan"):
         prior_info_nce(x, x, x, 1.0, distance="manhattan")
 
 
@@ -132,9 +132,7 @@ def test_the_package_takes_our_weights_and_gives_the_same(encoder: str) -> None:
     theirs.eval()
     x = torch.randn(16, sum(FIELDS[encoder]), 9)
     assert torch.allclose(model(x), theirs(x.mT), atol=1e-6)
-    assert set(layer_names(encoder).values()) == {
-        n.rpartition(".")[0] for n in theirs.state_dict()
-    }
+    assert set(layer_names(encoder).values()) == {n.rpartition(".")[0] for n in theirs.state_dict()}
 
 
 @pytest.mark.parametrize("kind", ["cosine", "euclidean"])
@@ -169,7 +167,9 @@ def test_loss_and_gradients_equal_the_packages(kind: str, is_learned: bool) -> N
     assert float((mine - peer).norm() / peer.norm()) < 1e-5
     if is_learned:
         assert model.log_scale is not None
-        assert float(model.log_scale.grad) == pytest.approx(float(criterion.log_inverse_temperature.grad), rel=1e-4)
+        assert float(model.log_scale.grad) == pytest.approx(
+            float(criterion.log_inverse_temperature.grad), rel=1e-4
+        )
 
 
 def test_a_package_file_is_read_and_a_pickled_model_is_not(tmp_path: Path) -> None:
@@ -183,5 +183,5 @@ def test_a_package_file_is_read_and_a_pickled_model_is_not(tmp_path: Path) -> No
     assert torch.equal(found.weights["inputs.0.weight"], theirs.state_dict()["net.0.weight"])
     whole = tmp_path / "whole.pth"
     torch.save(nn.Linear(2, 2), whole)
-    with pytest.raises(InputError, match="only tensors and plain values|objects other"):
+    with pytest.raises(InputError, match=r"only tensors and plain values|objects other"):
         read_weights(whole)

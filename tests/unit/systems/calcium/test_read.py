@@ -1,4 +1,4 @@
-"""Readers: one made-up session through three layouts, plain arrays, and files that must be refused."""
+"""Readers: one made-up session through three layouts, plain arrays, and what must be refused."""
 
 from __future__ import annotations
 
@@ -85,7 +85,14 @@ def test_a_stored_session_is_the_same(files: dict[str, Path], tmp_path: Path) ->
 
 def test_the_description_tells_sizes_parts_and_risks(files: dict[str, Path]) -> None:
     (note,) = find_allen([files["masks"]], {"rate_hz": 30.0}).notes
-    for word in ("12 neurons", "30.00 Hz", "train", "drifting_gratings 24", "segments", "cross a cut"):
+    for word in (
+        "12 neurons",
+        "30.00 Hz",
+        "train",
+        "drifting_gratings 24",
+        "segments",
+        "cross a cut",
+    ):
         assert word in note
 
 
@@ -122,7 +129,7 @@ def test_dead_neurons_and_gaps_are_told(tmp_path: Path) -> None:
     row = session.rows(np.array([101]))[0, 0]
     low, high = sorted((values[99, 0], values[104, 0]))
     assert low <= row <= high
-    assert [[0, 200], [230, 420]] == session.segments["train"].tolist()
+    assert session.segments["train"].tolist() == [[0, 200], [230, 420]]
     told = " ".join(session.repairs)
     for word in ("1 all-NaN", "1 constant", "4 frames with NaN were filled", "30 frames in longer"):
         assert word in told
@@ -142,16 +149,14 @@ class Payload:
         return (Path.touch, (Path("was-executed"),))
 
 
-def test_a_pickle_is_refused_and_never_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_is_refused_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     plain = tmp_path / "data.npz"
     plain.write_bytes(pickle.dumps(Payload()))
     inside = tmp_path / "inside.npy"
     np.save(inside, np.array([Payload()], dtype=object), allow_pickle=True)
     for path in (plain, inside):
-        with pytest.raises(InputError, match="pickle|Python objects"):
+        with pytest.raises(InputError, match=r"pickle|Python objects"):
             open_sessions(path)
     assert not (tmp_path / "was-executed").exists()
 
@@ -160,7 +165,7 @@ def test_truncated_hdf5(files: dict[str, Path], tmp_path: Path) -> None:
     content = files["masks"].read_bytes()
     path = tmp_path / "cut.h5"
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="damaged|half written") as caught:
+    with pytest.raises(InputError, match=r"damaged|half written") as caught:
         open_sessions(path)
     assert str(path) in str(caught.value.where)
 
@@ -202,13 +207,13 @@ def test_transposed_traces_are_turned(files: dict[str, Path], tmp_path: Path) ->
 def test_all_neurons_missing(tmp_path: Path) -> None:
     path = tmp_path / "nan.npy"
     np.save(path, np.full((50, 4), np.nan))
-    with pytest.raises(InputError, match="all 4 neurons are NaN"):
+    with pytest.raises(InputError, match=r"all 4 neurons are NaN"):
         open_sessions(path)
 
 
 def test_nwb_without_imaging_is_refused(real: Path) -> None:
     (path,) = (real / "calcium" / "nwb_units").glob("*.nwb")
-    with pytest.raises(InputError, match="without optical physiology") as caught:
+    with pytest.raises(InputError, match=r"without optical physiology") as caught:
         open_sessions(path)
     assert caught.value.where == f"{path}:processing"
 

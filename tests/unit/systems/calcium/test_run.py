@@ -124,7 +124,7 @@ def test_dense_and_window_sampling_are_one_law(stored: Path, tmp_path: Path) -> 
 def test_an_unseen_session_is_refused_then_adapted_to(
     run: RunResult, unseen: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(NeuroError, match="synthetic-1") as caught:
+    with pytest.raises(NeuroError, match=r"synthetic-1") as caught:
         evaluate(run.checkpoint, data=unseen, out=tmp_path / "x")
     assert "--freeze" in str(caught.value.hint)
     adapted = train(
@@ -168,11 +168,11 @@ def test_a_run_on_shuffled_labels_learns_nothing(stored: Path, tmp_path: Path) -
 
 
 def test_bad_requests(stored: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not in every session"):
+    with pytest.raises(UsageError, match=r"not in every session"):
         train("cebra", data=stored, out=tmp_path / "a", task="smell", set=SHORT)
-    with pytest.raises(UsageError, match="parts in time"):
+    with pytest.raises(UsageError, match=r"parts in time"):
         train("cebra", data=stored, out=tmp_path / "b", split="s.json", set=SHORT)
     path = tmp_path / "short.npz"
     np.savez(path, neural=np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32))
-    with pytest.raises(NeuroError, match="receptive field, 10 frames"):
+    with pytest.raises(NeuroError, match=r"receptive field, 10 frames"):
         train("cebra", data=path, out=tmp_path / "c", set=SHORT)

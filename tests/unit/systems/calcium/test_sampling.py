@@ -98,7 +98,9 @@ def test_labels_of_several_columns_find_the_exact_nearest_value() -> None:
 def test_equal_labels_are_drawn_evenly_over_repeats() -> None:
     n = len(centres_of(np.array([[0, 809]]), FIELD))  # 800 windows: 8 repeats of 100
     frame = np.arange(n) % 100
-    pairs = LabelPairs([points([(0, 809)], value=frame)], 10).draw(np.random.default_rng(7), 200_000)
+    pairs = LabelPairs([points([(0, 809)], value=frame)], 10).draw(
+        np.random.default_rng(7), 200_000
+    )
     repeats = np.bincount(pairs.pos[0] // 100, minlength=8)
     # A search that takes the first of equals would put all of them into repeat 0.
     assert stats.chisquare(repeats).pvalue > 1e-3
@@ -135,8 +137,8 @@ def test_sessions_get_exactly_as_many_positives_and_labels_match_across() -> Non
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
-    with pytest.raises(NeuroError, match="10 frames apart"):
+    with pytest.raises(NeuroError, match=r"10 frames apart"):
         TimePairs([points([(0, 12)])], (10,))
     one, two = points([(0, 100)]), points([(0, 100)], key=np.full(91, 1))
-    with pytest.raises(NeuroError, match="share the same labels"):
+    with pytest.raises(NeuroError, match=r"share the same labels"):
         LabelPairs([one, two], 10)
