@@ -43,7 +43,7 @@ class CohortSpec:
     """
 
     seed: int = 0
-    n_neurons: tuple[int, ...] = (60, 90, 75)
+    n_neurons: tuple[int, ...] = (100, 140, 120)
     n_frames: int = 300
     n_repeats: int = 10
     n_trials: int = 10

@@ -12,9 +12,10 @@ from neurocli.systems.calcium.dummy import opened
 from neurocli.systems.calcium.store import write_stored
 from neurocli.systems.calcium.synthetic import CohortSpec, simulate
 
-SPEC = CohortSpec(n_neurons=(30, 40, 35), n_frames=240, n_repeats=10, n_trials=0)
+SPEC = CohortSpec(n_neurons=(80, 70, 75), n_frames=240, n_repeats=10, n_trials=0)
 SETTINGS = ("model.hidden_dim=16", "model.output_dim=8", "data.epoch_steps=30", "train.lr=3e-3",
-            "data.batch_size=128", "run.threads=1", "train.epochs=4")  # fmt: skip
+            "data.batch_size=128", "run.threads=1", "train.epochs=4",
+            "data.highpass_hz=0.02", "model.neuron_dropout=0.4")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
