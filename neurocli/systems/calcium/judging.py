@@ -86,7 +86,7 @@ class Judgement:
             metrics=metrics,
             ci95=ci95,
             baselines={} if is_baseline else self._nulls(found),
-            per_subject=[] if is_baseline else [self._segment_line(row) for row in judged],
+            per_subject=[] if is_baseline else self._session_lines(),
             n=sum(len(row["centre"]) for row in judged),
             unit="windows",
             details={} if is_baseline else details,
@@ -233,22 +233,25 @@ class Judgement:
             line["r2"] = r2_of(own.wave)
         return {**line, **own.setting, "n": len(own.centre)}
 
-    def _segment_line(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        piece = row["piece"]
-        line: dict[str, Any] = {
-            "participant": row["participant"],
-            "session": row["subject"],
-            "start": piece.start,
-            "stop": piece.stop,
-            "windows": len(row["centre"]),
-        }
-        for spec in self._about.specs:
-            own = self._decoded.get((piece.session, spec.name))
-            if own is not None and own.hit is not None:
-                inside = (own.centre >= piece.start) & (own.centre < piece.stop)
-                if inside.any():
-                    line[f"accuracy_{spec.name}"] = float(own.hit[inside].mean())
-        return line
+    def _session_lines(self) -> Rows:
+        """Return one row per session and part."""
+        lines: Rows = []
+        for name in dict.fromkeys(row["participant"] for row in self._judged):
+            own = [row for row in self._judged if row["participant"] == name]
+            line: dict[str, Any] = {
+                "participant": name,
+                "session": own[0]["subject"],
+                "segments": len(own),
+                "windows": sum(len(row["centre"]) for row in own),
+            }
+            for spec in self._about.specs:
+                found = self._decoded.get((own[0]["piece"].session, spec.name))
+                if found is not None and found.hit is not None:
+                    line[f"accuracy_{spec.name}"] = float(found.hit.mean())
+                if found is not None and found.wave is not None:
+                    line[f"r2_{spec.name}"] = r2_of(found.wave)
+            lines.append(line)
+        return lines
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the embedding, time and labels of every session's judged windows."""

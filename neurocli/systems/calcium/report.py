@@ -68,7 +68,7 @@ def _embedding(run: Run, evaluation: Evaluation, folder: Path, name: str) -> Fig
 
     def paint(axes: Axes, palette: Palette) -> None:
         points = axes.scatter(
-            shown[:, 0], shown[:, 1], c=tint, s=7, cmap="twilight" if is_circle else "cividis",
+            shown[:, 0], shown[:, 1], c=tint, s=7, cmap="hsv" if is_circle else "cividis",
             linewidths=0, rasterized=False,
         )  # fmt: skip
         figure: Any = axes.figure
