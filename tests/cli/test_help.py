@@ -118,6 +118,8 @@ def test_help_names_every_scaling_of_the_rooms(neuro: Any) -> None:
     text = " ".join(neuro("preprocess", "-h").out.split())
     for _, row in datasets().values():
         block = resolve(row.options)
+        if "scaling" not in block.model_fields:  # rooms whose files hold no volumes
+            continue
         for choice in accepted(block.model_fields["scaling"].annotation).split(" | "):
             assert choice in text
         spaces = accepted(block.model_fields["space"].annotation).replace(" ", "")
