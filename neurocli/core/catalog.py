@@ -103,6 +103,8 @@ class RoomCard:
             None; called as `official_names(weights, config, info)`; returns `OfficialWeights`.
         outline: `"module:function"` that draws a model as rows, one per stage, without torch, or
             None; called as `outline(config, info)`; returns mappings with the same keys.
+        translate: `"module:function"` that turns a configuration file of another program into
+            keys of this one and returns files of ours as they are, or None; torch-free.
     """
 
     name: str
@@ -121,6 +123,7 @@ class RoomCard:
     recognise: str | None = None
     official_names: str | None = None
     outline: str | None = None
+    translate: str | None = None
 
 
 def resolve(reference: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 ROOMS: tuple[str, ...] = (
     "neurocli.systems.fmri.card:ROOM",
     "neurocli.systems.brats.card:ROOM",
+    "neurocli.systems.calcium.card:ROOM",
     "neurocli.systems.genes.card:ROOM",
 )
 
@@ -19,11 +20,4 @@ LATER: Mapping[str, str] = {
     "hbn": "Healthy Brain Network layout, fmri",
     "abide": "ABIDE layout, fmri",
     "adni": "ADNI layout, fmri",
-    "allen": "calcium imaging",
-    "suite2p": "calcium imaging",
-    "cebra": "calcium imaging",
-    "cebra-offset1": "calcium imaging",
-    "cebra-offset5": "calcium imaging",
-    "cebra-offset10": "calcium imaging",
-    "cebra-offset36": "calcium imaging",
 }

@@ -45,7 +45,7 @@ def test_models_show_names_every_key_with_its_meaning(neuro: Any) -> None:
 
 
 def test_a_documented_name_of_a_later_version_is_told_apart(neuro: Any) -> None:
-    answer = neuro("models", "show", "cebra")
+    answer = neuro("models", "show", "gene_pair")
     assert answer.code == 1
     assert "not in this version" in answer.err
 

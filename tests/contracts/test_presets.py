@@ -43,7 +43,7 @@ def test_validates_and_builds(name: str, model: str) -> None:
         if model == "unet3d_xs":
             assert build_model(config, TUMOUR_INFO) is not None
         return
-    info = dict(INFO)
+    info = dict(INFO) if room != "calcium" else {}  # that room builds at a described size
     if room == "fmri":
         patch = config.model.model_dump()["patch_size"]
         info["img_size"] = [8 * size for size in patch[:3]]
@@ -72,5 +72,5 @@ def test_cards_point_at_things_that_exist(room: str) -> None:
             assert resolve(reference) is not None
     for reference in (card.data_config, card.task_config, card.open_data, card.convert):
         assert reference is None or resolve(reference) is not None
-    for reference in (card.figures, card.cost):
+    for reference in (card.figures, card.cost, card.translate):
         assert reference is None or resolve(reference) is not None

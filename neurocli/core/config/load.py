@@ -127,12 +127,20 @@ def _layers(
         layers.append(dict(leaves(preset_tree(preset))))
     layers.append(weights or {})
     if config is not None:
-        layers.append(dict(leaves(read_yaml(Path(config)))))
+        layers.append(_translated(dict(leaves(read_yaml(Path(config)))), model))
     layers.append(settings_layer(settings))
     layers.append({key: Leaf(value, flag) for key, (flag, value) in (flags or {}).items()})
     if model is not None:
         layers.append({"model.name": Leaf(model, "MODEL")})
     return layers
+
+
+def _translated(layer: Layer, model: str | None) -> Layer:
+    room = find_model(model)[0] if model is not None else None
+    if room is None or room.translate is None:
+        return layer
+    found: Layer = resolve(room.translate)(layer)
+    return found
 
 
 def config_from_plain(values: Mapping[str, Any], label: str) -> RunConfig:

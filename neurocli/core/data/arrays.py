@@ -1,26 +1,97 @@
-"""Arrays in `.npy` files: written whole, opened as read-only maps of the file.
+"""NumPy's `.npy` and `.npz` files: numbers only, never objects, written whole.
 
-The header is judged before anything is mapped: plain numbers only, never objects, and the file must
-be exactly as long as the header says. Processes that map one file share its pages.
+Headers are parsed by NumPy's own literal parser and checked against the size of the file before
+anything is allocated; whatever would need a pickle is refused. Our own arrays are opened as
+read-only maps of the file, whose pages processes share.
 """
 
 from __future__ import annotations
 
+import io
 import math
-import os
+import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from neurocli.core.data.source import HEAD_BYTES, foreign_content, open_regular
+from neurocli.core.data.source import HEAD_BYTES, check_regular, foreign_content, open_regular
+from neurocli.core.data.storage import is_number
 from neurocli.core.errors import InputError
 from neurocli.core.paths import durable_path
 
+NPY_MAGIC = b"\x93NUMPY"
+_ZIP_MAGIC = b"PK\x03\x04"
 _KINDS = "iufb"
 _REBUILD = "prepare it again"
+_MAX_HEADER = 64 << 10
+_HEADERS = {
+    (1, 0): npy.read_array_header_1_0,
+    (2, 0): npy.read_array_header_2_0,
+}
+_FIX = "store plain numbers with numpy.save, without allow_pickle"
+
+
+def read_npy(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
+    """Return the array of a `.npy` file.
+
+    Args:
+        path: The file; its content decides.
+        mapped: Map it into memory read-only instead of reading it.
+
+    Raises:
+        InputError: The file is missing, no `.npy`, cut short, or holds objects.
+    """
+    size = check_regular(path)
+    with open_regular(path) as handle:
+        shape, fortran, dtype = _header(handle, str(path))
+        start = handle.tell()
+        wanted = math.prod(shape) * dtype.itemsize
+        if size - start < wanted:
+            raise InputError(
+                path, f"is cut short: {size - start} of {wanted} bytes", "copy it again"
+            )
+        order: Any = "F" if fortran else "C"
+        if mapped and wanted:
+            return np.memmap(path, dtype, "r", start, shape, order)
+        return np.frombuffer(handle.read(wanted), dtype).reshape(shape, order=order)
+
+
+def read_npz(path: Path, *, max_bytes: int = 8 << 30) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of numbers in an `.npz` archive by name.
+
+    Args:
+        path: The file.
+        max_bytes: Most that all arrays may hold together.
+
+    Raises:
+        InputError: The file is missing, damaged, too large, or holds objects.
+    """
+    with open_regular(path) as handle:
+        if not handle.read(4).startswith(_ZIP_MAGIC):
+            handle.seek(0)
+            _refuse(path, handle.read(HEAD_BYTES))
+        handle.seek(0)
+        found: dict[str, npt.NDArray[Any]] = {}
+        try:
+            with zipfile.ZipFile(handle) as archive:
+                if sum(member.file_size for member in archive.infolist()) > max_bytes:
+                    raise InputError(path, f"would unpack to more than {max_bytes} bytes")
+                for member in archive.infolist():
+                    if not member.filename.endswith(".npy"):
+                        raise InputError(
+                            path, f"holds '{member.filename}', which is no array", _FIX
+                        )
+                    name = member.filename.removesuffix(".npy")
+                    found[name] = _member(archive.read(member), f"{path}:{name}")
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise InputError(
+                path, f"is a damaged .npz archive: {error}", "copy it again"
+            ) from error
+    return found
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
@@ -41,7 +112,7 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def open_array(path: Path, *, n_dims: int | None = None) -> npt.NDArray[Any]:
-    """Map an array for reading.
+    """Map an array that `write_array` wrote for reading.
 
     Args:
         path: A `.npy` file.
@@ -51,21 +122,12 @@ def open_array(path: Path, *, n_dims: int | None = None) -> npt.NDArray[Any]:
         A read-only map in C order.
 
     Raises:
-        InputError: The file is missing, damaged, cut short, or holds something else.
+        InputError: The file is missing, damaged, of another length, or holds something else.
     """
+    size = check_regular(path)
     with open_regular(path) as handle:
-        head = handle.read(HEAD_BYTES)
-        if not head.startswith(npy.MAGIC_PREFIX):
-            problem, fix = foreign_content(head) or ("is no .npy file", _REBUILD)
-            raise InputError(path, problem, fix)
-        handle.seek(0)
-        try:
-            version = npy.read_magic(handle)
-            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, is_fortran, dtype = read(handle)
-        except (ValueError, EOFError) as error:
-            raise InputError(path, f"has a damaged header: {str(error)[:80]}", _REBUILD) from error
-        offset, size = handle.tell(), os.fstat(handle.fileno()).st_size
+        shape, is_fortran, dtype = _header(handle, str(path))
+        offset = handle.tell()
     if dtype.kind not in _KINDS or is_fortran:
         raise InputError(path, f"holds {dtype}, plain numbers in C order are needed", _REBUILD)
     if n_dims is not None and len(shape) != n_dims:
@@ -76,3 +138,58 @@ def open_array(path: Path, *, n_dims: int | None = None) -> npt.NDArray[Any]:
     if math.prod(shape) == 0:
         return np.empty(shape, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+
+def is_npy(head: bytes) -> bool:
+    """Return whether a file that begins with `head` is a `.npy` file."""
+    return head.startswith(NPY_MAGIC)
+
+
+def is_zip(head: bytes) -> bool:
+    """Return whether a file that begins with `head` is an archive, as `.npz` files are."""
+    return head.startswith(_ZIP_MAGIC)
+
+
+def npy_bytes(values: npt.ArrayLike) -> bytes:
+    """Return an array as the bytes of a `.npy` file."""
+    target = io.BytesIO()
+    np.save(target, np.ascontiguousarray(values), allow_pickle=False)
+    return target.getvalue()
+
+
+def _member(content: bytes, where: str) -> npt.NDArray[Any]:
+    handle = io.BytesIO(content)
+    shape, fortran, dtype = _header(handle, where)
+    wanted = math.prod(shape) * dtype.itemsize
+    if len(content) - handle.tell() < wanted:
+        raise InputError(where, f"is cut short: {len(content)} bytes", "copy it again")
+    order: Any = "F" if fortran else "C"
+    values = np.frombuffer(content, dtype, math.prod(shape), handle.tell())
+    return values.reshape(shape, order=order)
+
+
+def _header(handle: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    head = handle.read(8)
+    if not is_npy(head):
+        _refuse(where, head + handle.read(HEAD_BYTES))
+    handle.seek(0)
+    try:
+        reader = _HEADERS.get(npy.read_magic(handle))
+        if reader is None:
+            raise InputError(where, "has a header of a version that is not known", _FIX)
+        shape, fortran, dtype = reader(handle, max_header_size=_MAX_HEADER)
+    except ValueError as error:
+        raise InputError(
+            where, f"has a damaged header: {str(error)[:100]}", "copy it again"
+        ) from error
+    if not is_number(dtype) and dtype.kind not in "SU":
+        kind = "Python objects" if dtype.hasobject else str(dtype)
+        raise InputError(where, f"holds {kind}, real numbers are needed", _FIX)
+    return shape, fortran, dtype
+
+
+def _refuse(path: str | Path, head: bytes) -> None:
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        raise InputError(path, "is a Python pickle, which could run code and is never opened", _FIX)
+    problem, fix = foreign_content(head) or ("is no NumPy array", "check the file name")
+    raise InputError(path, problem, fix)

@@ -121,9 +121,10 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     return write_judgement(
         result,
         summary.per_subject,
-        rows=rows if options.get("save_predictions") else None,
+        rows=judge.task.prediction_rows(rows) if options.get("save_predictions") else None,
         embeddings=judge.embeddings(samples) if options.get("embeddings") else None,
         explainer=None if method is None else judge.explain(method, samples, train),
+        arrays=summary.arrays,
     )
 
 

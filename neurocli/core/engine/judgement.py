@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from neurocli.core.data.arrays import npy_bytes
 from neurocli.core.data.tables import safe_cell
 from neurocli.core.errors import UsageError
-from neurocli.core.paths import durable_json, durable_write
+from neurocli.core.paths import durable_json, durable_write, safe_name
 
 if TYPE_CHECKING:  # the classes of the engine come with torch, a judgement need not
     from neurocli.core.engine.judge import Embeddings
@@ -27,7 +29,7 @@ if TYPE_CHECKING:  # the classes of the engine come with torch, a judgement need
 EXPLANATIONS = "explanations"
 _WRITTEN = (
     "metrics.json", "per_subject.csv", "per_site.csv", "predictions",
-    "embeddings.npz", "embeddings.csv", EXPLANATIONS,
+    "embeddings.npz", "embeddings.csv", "embeddings", EXPLANATIONS,
 )  # fmt: skip
 
 
@@ -141,6 +143,7 @@ def write_judgement(
     *,
     rows: Rows | None = None,
     embeddings: Embeddings | None = None,
+    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
     explainer: Explainer | None = None,
 ) -> EvalResult:
     """Write the files of a judgement; what an earlier one left and this one lacks is removed.
@@ -150,6 +153,7 @@ def write_judgement(
         per_subject: One row per unit.
         rows: One row per sample; None leaves predictions out.
         embeddings: One vector per sample; None leaves them out.
+        arrays: What the task keeps besides, as `embeddings/<name>.npy`.
         explainer: Writes its maps; None leaves them out.
 
     Returns:
@@ -173,6 +177,7 @@ def write_judgement(
         for image in (out / "predictions").glob("*.nii.gz"):
             image.unlink()
     _write_embeddings(out, embeddings)
+    _write_arrays(out / "embeddings", arrays or {})
     shutil.rmtree(out / EXPLANATIONS, ignore_errors=True)
     if explainer is not None:
         said = explainer.write(out / EXPLANATIONS)
@@ -199,6 +204,15 @@ def _write_embeddings(out: Path, embeddings: Embeddings | None) -> None:
         for i, start in enumerate(starts)
     ]
     durable_write(table_path, table_text(index))
+
+
+def _write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    written = {safe_name(name) + ".npy": values for name, values in arrays.items()}
+    for path in folder.glob("*.npy"):
+        if path.name not in written:
+            path.unlink()
+    for name, values in written.items():
+        durable_write(folder / name, npy_bytes(values))
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -107,6 +108,7 @@ class Summary:
         unit: Plural of what was judged.
         details: Plain values that only this objective has, such as a confusion matrix.
         notes: Sentences the user should read.
+        arrays: Name -> array that is kept under `embeddings/` as `<name>.npy`.
     """
 
     metrics: Mapping[str, float]
@@ -118,6 +120,7 @@ class Summary:
     unit: str = "subjects"
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,10 @@ class Task(ABC):
     def summarise_baseline(self, rows: Rows) -> Summary:
         """Return the judgement of a baseline's rows; what `tune` chose is the model's alone."""
         return self.summarise(rows)
+
+    def prediction_rows(self, rows: Rows) -> Rows:
+        """Return the rows that `--save-predictions` keeps as a table of plain values."""
+        return rows
 
     @property
     def needs_validation(self) -> bool:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurocli.core.nn.partition import log_partition
 from neurocli.core.nn.shapes import ShapeError
 
 
@@ -120,3 +121,33 @@ def _check_pairs(left: Tensor, right: Tensor, temperature: float) -> None:
         )
     if not temperature > 0:
         raise ShapeError(f"temperature is {temperature}, expected more than 0", where="temperature")
+
+
+def prior_info_nce(
+    ref: Tensor, pos: Tensor, neg: Tensor, scale: Tensor | float, *, distance: str = "cosine"
+) -> Tensor:
+    """Return the loss of telling a reference's positive from draws of the prior.
+
+    -mean phi(ref_i, pos_i) + mean log sum_j exp phi(ref_i, neg_j) with phi the inner product, or
+    minus the squared distance, times `scale`. The positive is not among the negatives, so the
+    loss may be negative and log N is no bound.
+
+    Args:
+        ref: (..., B, F); for "cosine" of unit length.
+        pos: Like `ref`.
+        neg: (..., N, F).
+        scale: Inverse of the temperature.
+        distance: "cosine" or "euclidean".
+
+    Raises:
+        ShapeError: `ref` and `pos` differ in shape, or the distance is not known.
+    """
+    _check_pairs(ref, pos, 1.0)
+    if distance == "cosine":
+        return log_partition(ref, neg, scale).mean() - ((ref * pos).sum(-1) * scale).mean()
+    if distance != "euclidean":
+        raise ShapeError(f"distance is {distance!r}, expected cosine or euclidean")
+    own = -(ref - pos).square().sum(-1)
+    squares = ref.square().sum(-1, keepdim=True) + neg.square().sum(-1).unsqueeze(-2)
+    others = 2 * ref @ neg.mT - squares
+    return torch.logsumexp(others * scale, -1).mean() - (own * scale).mean()

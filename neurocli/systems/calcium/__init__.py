@@ -1,0 +1,1 @@
+"""The calcium room: contrastive embeddings of calcium imaging sessions."""

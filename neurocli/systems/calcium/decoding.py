@@ -1,0 +1,224 @@
+"""Decode labels from embeddings: nearest neighbours by cosine and ridge regression.
+
+Settings (number of neighbours, penalty) are chosen on the validation part; the judged part is
+used once. Letters: n fitted windows, m judged windows, D outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocli.systems.calcium.labels import LabelSpec, trials_of
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+NEIGHBOURS = (1, 3, 5, 11, 21, 41)
+PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+_USUAL_K, _USUAL_PENALTY = 11, 1.0
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Side:
+    """Hold windows of one role.
+
+    Args:
+        x: Embeddings (n, D).
+        y: Label (n,) or (n, K).
+        segment: Number of the segment of each.
+        centre: Frame of each.
+    """
+
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[Any]
+    segment: Int
+    centre: Int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Hold what was decoded of one label of one session.
+
+    Args:
+        target: What was shown (m,) or (m, K).
+        predicted: What was decoded, like it.
+        hit: Whether right (m,); None for continuous labels.
+        wave: Target and prediction (m, 2 P) of the regression; None for classes.
+        centre: Frame of each.
+        setting: What was chosen on the validation part.
+    """
+
+    target: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
+    hit: Float | None
+    wave: Float | None
+    centre: Int
+    setting: dict[str, float]
+
+
+def decode(spec: LabelSpec, fit: Side, choose: Side | None, judge: Side) -> Decoded:
+    """Decode one label.
+
+    Args:
+        spec: The label.
+        fit: Labelled windows of the training part.
+        choose: Those of the validation part; None takes usual settings.
+        judge: Those to decode.
+    """
+    if spec.kind == "number":
+        return _number(fit, choose, judge)
+    if spec.kind == "class":
+        fit, judge = _by_trial(fit), _by_trial(judge)
+        choose = _by_trial(choose) if choose is not None else None
+    k = _USUAL_K if choose is None else _best_k(spec, fit, choose)
+    found = neighbours(fit, judge.x, [k], spec)[k]
+    hit = is_right(spec, judge.y, found).astype(np.float64)
+    setting: dict[str, float] = {"k": k}
+    wave = None
+    if spec.kind == "movie":
+        sides = [Side(s.x, phase(s.y, spec.period), s.segment, s.centre) for s in (fit, judge)]
+        chosen = None
+        if choose is not None:
+            chosen = Side(choose.x, phase(choose.y, spec.period), choose.segment, choose.centre)
+        regressed = _number(sides[0], chosen, sides[1])
+        wave, setting = regressed.wave, {**setting, **regressed.setting}
+    return Decoded(judge.y, found, hit, wave, judge.centre, setting)
+
+
+def phase(frame: npt.NDArray[Any], period: int) -> Float:
+    """Return cosine and sine (n, 2) of where in a movie of `period` frames each frame is."""
+    angle = 2 * np.pi * np.asarray(frame, dtype=np.float64) / period
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def is_right(
+    spec: LabelSpec, target: npt.NDArray[Any], found: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    """Return whether each decoded value is right: the class, or a frame within one second.
+
+    Args:
+        spec: The label; the movie is taken as a circle, as it is shown end to end.
+        target: What was shown.
+        found: What was decoded.
+    """
+    if spec.kind == "class":
+        return np.asarray(target == found)
+    apart = np.abs(np.asarray(target, dtype=np.float64) - found) % spec.period
+    return np.asarray(np.minimum(apart, spec.period - apart) <= spec.tolerance)
+
+
+def neighbours(
+    fit: Side, x: npt.NDArray[np.float32], ks: list[int], spec: LabelSpec
+) -> dict[int, npt.NDArray[np.float64]]:
+    """Return what the k windows with the highest cosine say, for several k.
+
+    Classes are voted for, the nearest winning a tie; frames of a movie are averaged on a circle.
+
+    Args:
+        fit: Labelled windows.
+        x: Embeddings to decode (m, D).
+        ks: Numbers of neighbours.
+        spec: The label.
+    """
+    known, asked = _unit(fit.x), _unit(x)
+    most = min(max(ks), len(known))
+    found: dict[int, list[Float]] = {k: [] for k in ks}
+    for start in range(0, len(asked), _CHUNK):
+        cosine = asked[start : start + _CHUNK] @ known.T
+        near = np.argpartition(-cosine, most - 1, axis=1)[:, :most]
+        order = np.argsort(-np.take_along_axis(cosine, near, 1), axis=1, kind="stable")
+        labels = fit.y[np.take_along_axis(near, order, 1)]
+        for k in ks:
+            found[k].append(_said(labels[:, : min(k, most)], spec))
+    return {k: np.concatenate(parts) for k, parts in found.items()}
+
+
+def _said(labels: npt.NDArray[Any], spec: LabelSpec) -> Float:
+    if spec.kind == "movie":
+        mean = np.exp(2j * np.pi * labels / spec.period).mean(1)
+        turns: Float = np.angle(mean) / (2 * np.pi)
+        frame: Float = np.round(turns * spec.period) % spec.period
+        return frame
+    votes = np.stack([(labels == c).sum(1) for c in range(spec.period)], axis=1).astype(np.float64)
+    weight = 1e-6 / (1 + np.arange(labels.shape[1]))
+    for place in range(labels.shape[1]):
+        votes[np.arange(len(labels)), labels[:, place]] += weight[place]
+    voted: Float = votes.argmax(1).astype(np.float64)
+    return voted
+
+
+def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return found
+
+
+def _best_k(spec: LabelSpec, fit: Side, choose: Side) -> int:
+    said = neighbours(fit, choose.x, list(NEIGHBOURS), spec)
+    scores = {k: float(is_right(spec, choose.y, found).mean()) for k, found in said.items()}
+    return max(NEIGHBOURS, key=lambda k: (scores[k], k))
+
+
+def _number(fit: Side, choose: Side | None, judge: Side) -> Decoded:
+    target, wanted = _wide(fit.y), _wide(judge.y)
+    penalty = _USUAL_PENALTY
+    if choose is not None:
+        errors = {
+            p: float(np.square(ridge(fit.x, target, choose.x, p) - _wide(choose.y)).mean())
+            for p in PENALTIES
+        }
+        penalty = min(errors, key=lambda p: errors[p])
+    found = ridge(fit.x, target, judge.x, penalty)
+    wave = np.concatenate([wanted, found], axis=1)
+    return Decoded(wanted, found, None, wave, judge.centre, {"penalty": penalty})
+
+
+def ridge(
+    x: npt.NDArray[np.float32], y: Float, asked: npt.NDArray[np.float32], penalty: float
+) -> Float:
+    """Return a penalised linear regression's prediction at `asked`, fitted to x and y.
+
+    Columns of x are scaled to unit variance and centred, and the intercept is not penalised.
+
+    Args:
+        x: (n, D).
+        y: (n, K).
+        asked: (m, D).
+        penalty: Of squared coefficients, in windows.
+    """
+    centre, spread = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64) + 1e-12
+    a, b = (x - centre) / spread, (asked - centre) / spread
+    gram = a.T @ a + penalty * np.eye(a.shape[1])
+    found: Float = b @ np.linalg.solve(gram, a.T @ (y - y.mean(0))) + y.mean(0)
+    return found
+
+
+def r2_of(wave: Float) -> float:
+    """Return the share of variance that is explained, over all columns together.
+
+    Args:
+        wave: Targets, then predictions (m, 2 P).
+    """
+    half = wave.shape[1] // 2
+    target, found = wave[:, :half], wave[:, half:]
+    total = float(np.square(target - target.mean(0)).sum())
+    return 1 - float(np.square(target - found).sum()) / total if total > 0 else float("nan")
+
+
+def _wide(y: npt.NDArray[Any]) -> Float:
+    return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+
+
+def _by_trial(side: Side) -> Side:
+    """Return the mean embedding of every presentation."""
+    trial = trials_of(side.y.astype(np.int64), side.segment)
+    n = int(trial[-1]) + 1 if len(trial) else 0
+    counts = np.maximum(np.bincount(trial, minlength=n), 1)
+    total = np.zeros((n, side.x.shape[1]))
+    np.add.at(total, trial, side.x)
+    _, first = np.unique(trial, return_index=True)
+    mean = (total / counts[:, None]).astype(np.float32)
+    return Side(mean, side.y[first], side.segment[first], side.centre[first])

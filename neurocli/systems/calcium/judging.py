@@ -1,0 +1,341 @@
+"""From embedded segments to a judgement: loss, goodness of fit, decoding, agreement, controls.
+
+Decoders are fitted on segments of the role "fit", set on "choose" and reported on "judge". While a
+run trains there are only segments to judge, and decoding is left out. Intervals come from blocks
+of two seconds that are drawn with replacement, since neighbouring windows share frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocli.core.engine.task import Rows, Summary
+from neurocli.core.errors import NeuroError
+from neurocli.core.metrics.bootstrap import bootstrap_ci
+from neurocli.systems.calcium.config import CalciumTaskBlock
+from neurocli.systems.calcium.consistency import by_value, consistency
+from neurocli.systems.calcium.decoding import Decoded, Side, decode, is_right, r2_of
+from neurocli.systems.calcium.fitness import attainable_bits, fixed_loss
+from neurocli.systems.calcium.labels import LabelSpec
+from neurocli.systems.calcium.samples import About
+from neurocli.systems.calcium.sampling import LabelPairs, Points, Sampler, TimePairs
+
+_BLOCK_S = 2.0
+_RESAMPLES = 500
+_N_NULL = 20
+_MAX_DRAW = 512
+Columns = Mapping[str, npt.NDArray[Any]]
+Found = dict[tuple[int, str], Decoded]
+
+
+class Judgement:
+    """Judge rows of `EmbeddingTask.eval_step`.
+
+    Args:
+        rows: One per segment.
+        objective: labels, time or hybrid.
+        task: Offsets, temperature, distance.
+        n_refs: References per session and draw of the fixed pairs, at most 512.
+    """
+
+    def __init__(self, rows: Rows, objective: str, task: CalciumTaskBlock, *, n_refs: int) -> None:
+        unique = {(r["piece"].session, r["piece"].start, r["piece"].role): r for r in rows}
+        self._rows = list(unique.values())
+        self._objective, self._task = objective, task
+        self._n_refs = min(n_refs, _MAX_DRAW)
+        self._about: About = self._rows[0]["about"]
+        self._scale = float(self._rows[0]["scale"])
+        self._notes: list[str] = []
+
+    def summary(self, *, is_baseline: bool = False) -> Summary:
+        """Return the judgement.
+
+        Args:
+            is_baseline: Leave controls, embeddings and the table of segments out.
+        """
+        metrics, details = self._fit_metrics(with_null=not is_baseline)
+        agreed = self._consistency()
+        metrics["consistency"] = agreed[0]
+        found = self._decoded
+        columns = _columns(found, self._about)
+        metrics |= {
+            name: metric(columns[name]) for name, metric in _METRICS.items() if name in columns
+        }
+        ci95: dict[str, tuple[float, float]] = {}
+        for name in columns:
+            ci95 |= bootstrap_ci(
+                columns[name], {name: _METRICS[name]}, participants=list(columns[name]["block"]),
+                n=_RESAMPLES,
+            )  # fmt: skip
+        for name in ("decode_r2", "decode_accuracy"):
+            metrics.setdefault(name, float("nan"))
+        if not math.isfinite(agreed[0]):
+            self._notes.append("consistency needs two sessions that saw one movie")
+        details |= {
+            "decoding": [self._line(key, own) for key, own in found.items()],
+            "consistency_in_sample": agreed[1],
+        }
+        judged = self._judged
+        return Summary(
+            metrics=metrics,
+            ci95=ci95,
+            baselines={} if is_baseline else self._nulls(found),
+            per_subject=[] if is_baseline else self._session_lines(),
+            n=sum(len(row["centre"]) for row in judged),
+            unit="windows",
+            details={} if is_baseline else details,
+            notes=self._notes,
+            arrays={} if is_baseline or not found_fit(self._rows) else self._arrays(),
+        )
+
+    def window_table(self) -> Rows:
+        """Return one row per decoded window: session, label, time, target and prediction."""
+        table: Rows = []
+        for (number, name), own in self._decoded.items():
+            rate = self._about.rates_hz[number]
+            for at, centre in enumerate(own.centre):
+                table.append(
+                    {
+                        "session": self._about.names[number],
+                        "label": name,
+                        "frame": int(centre),
+                        "seconds": float(centre / rate),
+                        "target": _cell(own.target[at]),
+                        "predicted": _cell(own.predicted[at]),
+                    }
+                )
+        return table
+
+    @cached_property
+    def _judged(self) -> Rows:
+        return [row for row in self._rows if "judge" in row["piece"].role]
+
+    def _fit_metrics(self, *, with_null: bool) -> tuple[dict[str, float], dict[str, Any]]:
+        metrics = {"infonce": float("nan"), "goodness_of_fit": float("nan")}
+        details: dict[str, Any] = {}
+        try:
+            sampler, embedded = self._sampler()
+        except NeuroError as error:
+            self._notes.append(f"no fixed pairs in this part: {error.message}")
+            return metrics, details
+        if len({own.shape[1] for own in embedded}) > 1:
+            return metrics, details  # frames of sessions with other neurons cannot be compared
+        distance = self._task.distance
+        n = min(self._n_refs, *(len(own) for own in embedded))
+        loss, n_neg = fixed_loss(sampler, embedded, n, self._scale, distance)
+        bits = (math.log(n_neg) - loss) / math.log(2)
+        metrics = {"infonce": loss, "goodness_of_fit": bits}
+        if distance == "cosine":
+            cap = attainable_bits(embedded[0].shape[1], self._scale)
+            details = {"attainable_bits": cap, "goodness_of_fit_share": bits / cap}
+        if with_null:
+            null, _ = fixed_loss(sampler, embedded, n, self._scale, distance, is_null=True)
+            details["goodness_of_fit_null"] = (math.log(n_neg) - null) / math.log(2)
+        return metrics, details
+
+    def _sampler(self) -> tuple[Sampler, list[npt.NDArray[np.float32]]]:
+        points, embedded = [], []
+        for number in range(len(self._about.names)):
+            own = [row for row in self._judged if row["piece"].session == number]
+            if not own:
+                raise NeuroError(f"session {self._about.names[number]} has no segment in it")
+            segment = [np.full(len(r["centre"]), i, dtype=np.int64) for i, r in enumerate(own)]
+            joined = {
+                key: np.concatenate([r[key] for r in own])
+                for key in ("centre", "key", "value", "embedding")
+            }
+            points.append(
+                Points(joined["centre"], np.concatenate(segment), joined["key"], joined["value"])
+            )
+            embedded.append(joined["embedding"])
+        if self._objective == "time":
+            return TimePairs(points, self._task.time_offsets), embedded
+        points = _shared_classes(points)
+        return LabelPairs(points, self._task.time_offsets[0], self._task.delta), embedded
+
+    def _side(self, number: int, role: str, name: str) -> Side | None:
+        own = [r for r in self._rows if r["piece"].session == number and role in r["piece"].role]
+        if not own:
+            return None
+        labels = np.concatenate([row["labels"][name] for row in own])
+        on = (
+            np.isfinite(labels.reshape(len(labels), -1)).all(1)
+            if labels.dtype.kind == "f"
+            else labels >= 0
+        )
+        if not on.any():
+            return None
+        segment = [np.full(len(r["centre"]), i, dtype=np.int64) for i, r in enumerate(own)]
+        return Side(
+            np.concatenate([row["embedding"] for row in own])[on],
+            labels[on],
+            np.concatenate(segment)[on],
+            np.concatenate([row["centre"] for row in own])[on],
+        )
+
+    @cached_property
+    def _decoded(self) -> Found:
+        found: Found = {}
+        for number in range(len(self._about.names)):
+            for spec in self._about.specs:
+                sides = {
+                    role: self._side(number, role, spec.name) for role in ("fit", "choose", "judge")
+                }
+                fit, judge = sides["fit"], sides["judge"]
+                if fit is not None and judge is not None:
+                    found[number, spec.name] = decode(spec, fit, sides["choose"], judge)
+        return found
+
+    def _consistency(self) -> tuple[float, float]:
+        movie = next((s for s in self._about.specs if s.kind == "movie"), None)
+        if movie is None or len(self._about.names) < 2:
+            return float("nan"), float("nan")
+        tables = []
+        for number in range(len(self._about.names)):
+            side = self._side(number, "judge", movie.name)
+            if side is None:
+                return float("nan"), float("nan")
+            tables.append(by_value(side.x, side.y.astype(np.int64), movie.period))
+        return consistency(tables)
+
+    def _nulls(self, found: Found) -> dict[str, dict[str, float]]:
+        """Return accuracy against labels that were turned in time, and against shuffled ones."""
+        specs = {spec.name: spec for spec in self._about.specs}
+        hits: dict[str, list[float]] = {"null_shift": [], "null_shuffle": []}
+        for name in _primary(found, self._about):
+            for (_, label), own in found.items():
+                if label != name or own.hit is None:
+                    continue
+                rng = np.random.default_rng([30, len(own.target)])
+                for _ in range(_N_NULL):
+                    turn = int(rng.integers(1, max(2, len(own.target))))
+                    wrong = {
+                        "null_shift": np.roll(own.target, turn),
+                        "null_shuffle": rng.permutation(own.target),
+                    }
+                    for kind, target in wrong.items():
+                        right = is_right(specs[name], target, own.predicted)
+                        hits[kind].append(float(right.mean()))
+        return {kind: {"decode_accuracy": float(np.mean(own))} for kind, own in hits.items() if own}
+
+    def _line(self, key: tuple[int, str], own: Decoded) -> dict[str, Any]:
+        number, name = key
+        line: dict[str, Any] = {"session": self._about.names[number], "label": name}
+        if own.hit is not None:
+            line["accuracy"] = float(own.hit.mean())
+        if own.wave is not None:
+            line["r2"] = r2_of(own.wave)
+        return {**line, **own.setting, "n": len(own.centre)}
+
+    def _session_lines(self) -> Rows:
+        """Return one row per session and part."""
+        lines: Rows = []
+        for name in dict.fromkeys(row["participant"] for row in self._judged):
+            own = [row for row in self._judged if row["participant"] == name]
+            line: dict[str, Any] = {
+                "participant": name,
+                "session": own[0]["subject"],
+                "segments": len(own),
+                "windows": sum(len(row["centre"]) for row in own),
+            }
+            for spec in self._about.specs:
+                found = self._decoded.get((own[0]["piece"].session, spec.name))
+                if found is not None and found.hit is not None:
+                    line[f"accuracy_{spec.name}"] = float(found.hit.mean())
+                if found is not None and found.wave is not None:
+                    line[f"r2_{spec.name}"] = r2_of(found.wave)
+            lines.append(line)
+        return lines
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the embedding, time and labels of every session's judged windows."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for number, name in enumerate(self._about.names):
+            own = [row for row in self._judged if row["piece"].session == number]
+            if not own:
+                continue
+            arrays[f"{name}"] = np.concatenate([row["embedding"] for row in own])
+            arrays[f"{name}.time_s"] = np.concatenate([row["time_s"] for row in own])
+            for label in own[0]["labels"]:
+                arrays[f"{name}.{label}"] = np.concatenate([row["labels"][label] for row in own])
+        return arrays
+
+
+def found_fit(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether rows hold segments that decoders may be fitted on."""
+    return any("fit" in row["piece"].role for row in rows)
+
+
+def _shared_classes(points: Sequence[Points]) -> list[Points]:
+    """Return points with a class that not all sessions have, as a small part may, without it."""
+    shared = set(points[0].key.tolist())
+    for own in points[1:]:
+        shared &= set(own.key.tolist())
+    kept = np.array(sorted(shared - {-1}), dtype=np.int64)
+    return [
+        Points(p.centre, p.segment, np.where(np.isin(p.key, kept), p.key, -1), p.value)
+        for p in points
+    ]
+
+
+def _primary(found: Found, about: About) -> list[str]:
+    """Return the one label that accuracy is told of: the first movie, else the first class."""
+    told = [s.name for s in about.specs if any(name == s.name for _, name in found)]
+    kinds = {spec.name: spec.kind for spec in about.specs}
+    ranked = [n for n in told if kinds[n] == "movie"] + [n for n in told if kinds[n] == "class"]
+    return ranked[:1]
+
+
+def _columns(found: Found, about: About) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Return what each metric is made of, window by window."""
+    columns: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    kinds: dict[str, LabelSpec] = {spec.name: spec for spec in about.specs}
+    names = {"decode_accuracy": _primary(found, about)[:1], "decode_r2": [
+        s.name for s in about.specs[: about.n_targets] if s.kind != "class"
+        and any(name == s.name for _, name in found)][:1]}  # fmt: skip
+    for metric, chosen in names.items():
+        for name in chosen:
+            own = {n: d for (n, label), d in found.items() if label == name}
+            values = [d.hit if metric == "decode_accuracy" else d.wave for d in own.values()]
+            kept = [v for v in values if v is not None]
+            if len(kept) != len(own) or not kept:
+                continue
+            sizes = {n: _block_frames(about.rates_hz[n], kinds[name]) for n in own}
+            blocks = [[f"{n}/{c // sizes[n]:09d}" for c in d.centre] for n, d in own.items()]
+            columns[metric] = {
+                "value": np.concatenate(kept),
+                "session": np.concatenate([np.full(len(d.centre), n) for n, d in own.items()]),
+                "block": np.array([block for part in blocks for block in part]),
+            }
+    return columns
+
+
+def _block_frames(rate_hz: float, spec: LabelSpec) -> int:
+    # A presentation is one mean, so it is a block of its own.
+    return 1 if spec.kind == "class" else max(1, round(_BLOCK_S * rate_hz))
+
+
+def _by_session(columns: Columns) -> list[npt.NDArray[Any]]:
+    return [columns["value"][columns["session"] == n] for n in np.unique(columns["session"])]
+
+
+def _accuracy(columns: Columns) -> float:
+    return float(np.mean([own.mean() for own in _by_session(columns)]))
+
+
+def _r2(columns: Columns) -> float:
+    return float(np.mean([r2_of(own) for own in _by_session(columns)]))
+
+
+_METRICS = {"decode_r2": _r2, "decode_accuracy": _accuracy}
+
+
+def _cell(value: Any) -> Any:
+    flat = np.asarray(value, dtype=np.float64).ravel()
+    return float(flat[0]) if len(flat) == 1 else " ".join(f"{number:g}" for number in flat)
