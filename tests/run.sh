@@ -2,7 +2,7 @@
 # Set up everything the tests need and run them. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export NEURO_EXTRAS=dev,fast
+export NEURO_EXTRAS=dev,fast,mpi
 source examples/setup.sh
 unset NEURO_EXTRAS
 ruff check .
