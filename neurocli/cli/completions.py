@@ -97,7 +97,9 @@ def _options_of_root() -> tuple[Option, ...]:
 
 def _walk(path: tuple[str, ...], command: Any) -> list[Page]:
     inner: Mapping[str, Any] = getattr(command, "commands", {})
-    options = [_option(param) for param in command.params if param.param_type_name == "option"]
+    # Spellings that no page lists are no offers either.
+    shown = [param for param in command.params if not getattr(param, "hidden", False)]
+    options = [_option(param) for param in shown if param.param_type_name == "option"]
     options.append(Option(("-h", "--help"), "Show this message and exit.", None))
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     page = Page(
