@@ -13,6 +13,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from neurocli.systems.brats.synthetic import CohortSpec as TumourSpec
+from neurocli.systems.brats.synthetic import write_tree
+from neurocli.systems.calcium.synthetic import CohortSpec as SessionSpec
+from neurocli.systems.calcium.synthetic import simulate
+from neurocli.systems.calcium.write_layouts import write_masks
+from neurocli.systems.fmri.synthetic import CohortSpec, cohort_table
+
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # The README's two set-up commands: the first runs below, the second is what runs this test.
 SETUP = "bash tests/run.sh"
@@ -77,12 +84,60 @@ def write_bids(folder: Path, n: int) -> None:
     (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
 
 
+def block_with(root: Path, words: str) -> str:
+    (found,) = [body for body in blocks(root, "bash") if words in body]
+    return found
+
+
 @pytest.mark.slow
-def test_the_fmri_block(root: Path, tmp_path: Path, command_line: None) -> None:
+def test_the_fmri_blocks(root: Path, tmp_path: Path, command_line: None) -> None:
     write_bids(tmp_path / "data" / "ds000114", 16)
-    block = next(body for body in blocks(root, "bash") if "neuro preprocess bids" in body)
-    run(block, tmp_path / "here", environment(root, tmp_path))
-    assert (tmp_path / "here" / "report.html").stat().st_size > 10_000
+    here, env = tmp_path / "here", environment(root, tmp_path)
+    run(block_with(root, "neuro preprocess bids"), here, env)
+    assert (here / "report.html").stat().st_size > 10_000
+    run(block_with(root, "--layout packed"), here, env)
+    assert (here / "runs" / "tokens" / "checkpoints" / "last.pth").is_file()
+
+
+@pytest.mark.slow
+def test_the_split_block(root: Path, tmp_path: Path, command_line: None) -> None:
+    rows = list(cohort_table(CohortSpec(n_subjects=96)).items())
+    columns = list(rows[0][1])
+    lines = ["\t".join(["participant_id", *columns])]
+    lines += ["\t".join([name, *values.values()]) for name, values in rows]
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "participants.tsv").write_text("\n".join(lines) + "\n")
+    run(block_with(root, "--sample psm"), here, environment(root, tmp_path))
+    assert json.loads((here / "match.json").read_text())["pairs"]
+    assert len(json.loads((here / "folds.json").read_text())["folds"]) == 5
+
+
+@pytest.mark.slow
+def test_the_tumour_block(root: Path, tmp_path: Path, command_line: None) -> None:
+    write_tree(tmp_path / "data" / "brats2021", "brats2021", TumourSpec(0, 6, (24, 22, 18), 4.0))
+    here = tmp_path / "here"
+    done = run(block_with(root, "brats2021"), here, environment(root, tmp_path))
+    assert "dualbranch_14_convnext_l" in done.stdout
+    assert list((here / "runs" / "unet" / "evaluations").rglob("*.nii.gz"))
+
+
+@pytest.mark.slow
+def test_the_calcium_block(root: Path, tmp_path: Path, command_line: None) -> None:
+    folder = tmp_path / "data" / "allen"
+    folder.mkdir(parents=True)
+    write_masks(simulate(SessionSpec(), 0), folder / "501021421.h5")
+    here = tmp_path / "here"
+    done = run(block_with(root, "neuro train cebra"), here, environment(root, tmp_path))
+    assert '"infonce"' in done.stdout
+    assert (here / "weights.pth").is_file()
+
+
+@pytest.mark.slow
+def test_the_gene_block(root: Path, tmp_path: Path, command_line: None) -> None:
+    here = tmp_path / "here"
+    run(block_with(root, "neuro align-genes"), here, environment(root, tmp_path))
+    assert (here / "runs" / "sweep" / "genes.csv").is_file()
 
 
 @pytest.mark.slow
@@ -116,7 +171,7 @@ def test_no_other_command_stands_in_the_readme(root: Path) -> None:
         "bash examples/quickstart.sh",
         SETUP,
     ]
-    assert len(others) == 2  # the two that run above
+    assert len(others) == 7  # those that run above
     assert SETUP in (root / ".ci" / "run").read_text()
 
 
