@@ -17,12 +17,14 @@ class Item:
         participant: The person; splits keep a person's items together.
         sources: Files whose content decides whether the output is stale.
         details: What the process function needs besides: plain values and paths.
+        digests: SHA-256 of each source, filled in before the item is processed.
     """
 
     subject: str
     participant: str
     sources: tuple[Path, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 from neurocli.core.catalog import resolve
 from neurocli.core.data.items import Item
-from neurocli.core.data.manifest import fingerprint
+from neurocli.core.data.manifest import fingerprint, source_digests
 from neurocli.core.data.output import part_path, plain_values
 from neurocli.core.errors import NeuroError
 from neurocli.core.paths import file_sha256
@@ -202,12 +202,14 @@ def perform(task: Task) -> Outcome:
     part = part_path(task.out, item.subject)
     is_done = False
     try:
-        digest = fingerprint(item.sources, _identity(task), task.version)
+        digests = source_digests(item.sources)
+        digest = fingerprint(item.sources, _identity(task), task.version, digests=digests)
         if digest == task.known:
             return Outcome({"subject": item.subject, "status": "skipped"})
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        fields = dict(resolve(task.process)(item, part, task.options))
+        told = replace(item, digests=digests)
+        fields = dict(resolve(task.process)(told, part, task.options))
         fields["sha256"] = file_sha256(part / fields["files"][0])
         is_done = True
     except (NeuroError, OSError, MemoryError) as error:
