@@ -9,12 +9,6 @@ ROOMS: tuple[str, ...] = ("neurocli.systems.fmri.card:ROOM",)
 # Names that the command line documents and this version does not hold yet, so that a newcomer
 # reads a plain sentence instead of "unknown".
 LATER: Mapping[str, str] = {
-    "s1200": "Human Connectome Project layout, fmri",
-    "abcd": "ABCD layout, fmri",
-    "ukb": "UK Biobank layout, fmri",
-    "hbn": "Healthy Brain Network layout, fmri",
-    "abide": "ABIDE layout, fmri",
-    "adni": "ADNI layout, fmri",
     "brats2018": "tumour segmentation",
     "brats2021": "tumour segmentation",
     "allen": "calcium imaging",

@@ -64,6 +64,10 @@ def preprocess(
     tr: Annotated[
         float | None, value("SECONDS", "Repetition time; wins over the header.", _READ)
     ] = None,
+    metadata: Annotated[
+        str | None,
+        value("PATH", "Phenotype table or folder of a cohort; else SRC/metadata.", _READ),
+    ] = None,
     confounds: Annotated[
         str | None,
         value(
@@ -111,6 +115,7 @@ def preprocess(
         scaling=scaling,
         mask=mask,
         tr_s=tr,
+        metadata=metadata,
         confounds=confounds,
         high_pass_hz=high_pass,
         low_pass_hz=low_pass,

@@ -37,6 +37,8 @@ class Found:
         notes: Sentences for the user.
         participants: Phenotypes by participant, then by column; None when the source has none.
         built_in_data: Whether the data is made up by this program.
+        dictionary: Column of the phenotypes -> what it means, plain values; empty when unknown.
+        left_out: (row or person, reason) of phenotypes that are not used.
     """
 
     items: list[Item]
@@ -44,6 +46,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
     participants: Mapping[str, Mapping[str, str | None]] | None = None
     built_in_data: bool = False
+    dictionary: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

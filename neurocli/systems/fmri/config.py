@@ -41,6 +41,7 @@ class PreprocessOptions(Block):
     high_pass_hz: float | None = Field(None, gt=0, description="slower changes are taken out")
     low_pass_hz: float | None = Field(None, gt=0, description="faster changes are taken out")
     nonfinite: Literal["error", "zero"] = Field("error", description="NaN and Inf voxels")
+    metadata: str | None = Field(None, description="folder or table of a cohort's phenotypes")
     seed: int = Field(0, ge=0, description="of the built-in cohort")
     n_subjects: int = Field(96, ge=4, description="of the built-in cohort")
     n_frames: int = Field(40, ge=4, description="of the built-in cohort")

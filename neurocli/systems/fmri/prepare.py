@@ -76,6 +76,11 @@ def _process(job: RunJob, folder: Path, brain: Brain) -> dict[str, Any]:
 
 def _info(job: RunJob, brain: Brain) -> RunInfo:
     series, settings = job.series, job.settings
+    usual = job.item.details.get("spaces", ())
+    if usual and series.shape[:3] not in [tuple(space) for space in usual]:
+        grids = ", ".join("x".join(map(str, space)) for space in usual)
+        own = "x".join(map(str, series.shape[:3]))
+        job.notes.append(f"its grid {own} is none of those usual for this cohort ({grids})")
     return RunInfo(
         subject=job.item.subject,
         participant=job.item.participant,
@@ -102,6 +107,9 @@ def _repetition_time(job: RunJob) -> float | None:
             )
         return header
     known = header if header is not None else sidecar
+    if header is None and sidecar is not None and "tr_source" in job.item.details:
+        told = job.item.details["tr_source"]
+        job.notes.append(f"the file tells no repetition time; {told} says {sidecar:g} s")
     if known is None:
         job.notes.append("no repetition time is known; give --tr SECONDS")
     return None if known is None else float(known)
