@@ -13,7 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from neurocli.core.data.hdf5 import _LIBVER, _NewFile
+import numpy.typing as npt
+
+from neurocli.core.data.hdf5 import (
+    _LIBVER,
+    _NewFile,
+    h5py,  # type: ignore[attr-defined]  # guarded there against foreign filter libraries
+)
 from neurocli.core.errors import NeuroError
 from neurocli.core.paths import durable_path
 
@@ -73,6 +79,19 @@ class _Sink(io.RawIOBase):
 
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size
+
+
+def put_row(dataset: Any, index: int, row: npt.NDArray[Any]) -> None:
+    """Write one row of a dataset (rows, columns), without the cost of a general selection.
+
+    Args:
+        dataset: The open `h5py.Dataset`.
+        index: Of the row.
+        row: (columns,) of the dataset's own type, contiguous.
+    """
+    place = dataset.id.get_space()
+    place.select_hyperslab((index, 0), (1, row.size))
+    dataset.id.write(h5py.h5s.create_simple((1, row.size)), place, row)
 
 
 def stream_h5(target: Path, fill: Callable[[Any], None], *, expected_bytes: int = 0) -> None:

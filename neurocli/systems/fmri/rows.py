@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.data.ahead import LIVE, read_ahead
 from neurocli.core.data.nifti import as_values
 from neurocli.core.errors import InputError
 from neurocli.systems.fmri.brain import RunJob, judge_nonfinite
@@ -64,17 +67,19 @@ def rows_of(job: RunJob, mask: Mask, *, is_guess: bool = False) -> Rows:
         where the run is damaged or holds NaN or Inf against the options.
     """
     stored = job.series.stored
+    single = np.dtype(np.float32)
     if stored is None or job.grid.is_resampled:
-        return Rows(lambda: _from_volumes(job, mask), np.dtype(np.float32))
+        return Rows(lambda: read_ahead(_from_volumes(job, mask)), single)
+    frames = partial(_gathered, stored, mask, is_guess=is_guess)
     if is_levels(stored.dtype):
         native = stored.dtype.newbyteorder("=")
         return Rows(
-            lambda: _from_levels(stored, mask, native, is_guess=is_guess),
+            lambda: (row.astype(native, copy=False) for row in read_ahead(frames())),
             native,
             stored.slope,
             stored.inter,
         )
-    return Rows(lambda: _from_stored(job, stored, mask, is_guess=is_guess), np.dtype(np.float32))
+    return Rows(lambda: _from_stored(job, stored, read_ahead(frames()), is_guess=is_guess), single)
 
 
 def _places(mask: Mask) -> npt.NDArray[np.intp]:
@@ -84,26 +89,19 @@ def _places(mask: Mask) -> npt.NDArray[np.intp]:
 
 def _gathered(stored: StoredNumbers, mask: Mask, *, is_guess: bool) -> Iterator[Row]:
     places = _places(mask)
-    row = np.empty(len(places), dtype=stored.dtype)
-    for volume in stored.give():
+    rows = np.empty((LIVE, len(places)), dtype=stored.dtype)
+    for row, volume in zip(cycle(rows), stored.give(), strict=False):
         np.take(volume, places, out=row, mode="clip")  # other modes copy the output once more
         if is_guess and np.count_nonzero(volume) != np.count_nonzero(row):
             raise OutsideMaskError
         yield row
 
 
-def _from_levels(
-    stored: StoredNumbers, mask: Mask, native: np.dtype[Any], *, is_guess: bool
-) -> Iterator[Row]:
-    for row in _gathered(stored, mask, is_guess=is_guess):
-        yield row.astype(native, copy=False)
-
-
 def _from_stored(
-    job: RunJob, stored: StoredNumbers, mask: Mask, *, is_guess: bool
+    job: RunJob, stored: StoredNumbers, rows: Iterator[Row], *, is_guess: bool
 ) -> Iterator[Row]:
     n_bad = n_seen = 0
-    for row in _gathered(stored, mask, is_guess=is_guess):
+    for row in rows:
         values, bad = _finite(as_values(row, stored.slope, stored.inter))
         if bad and is_guess:
             raise OutsideMaskError  # the usual way tells of all of them

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocli.core.data.hdf5 import create
+from neurocli.core.data.hdf5_stream import put_row
 from neurocli.core.data.nifti import as_values
 from neurocli.core.data.statistics import GlobalStats
 from neurocli.systems.fmri.store_base import Float32, Mask, RunInfo, block_frames
@@ -56,13 +57,14 @@ class RunWriter:
         # the checksum that only chunks can carry.
         storage: dict[str, Any] = {"chunks": None, "fletcher32": False, "dtype": dtype}
         self._data = create(file, PACKED_DATA, shape=(n_frames, self.n_voxels), **storage)
+        self._dtype = dtype
         self._sums = np.zeros(n_frames, dtype=np.uint64)
         self._n_written = 0
 
     def add(self, row_V: npt.NDArray[Any]) -> None:
         """Append one frame of stored numbers (V,)."""
-        row = np.ascontiguousarray(row_V, dtype=self._data.dtype)
-        self._data.write_direct(row[None], dest_sel=np.s_[self._n_written : self._n_written + 1])
+        row = np.ascontiguousarray(row_V, dtype=self._dtype)
+        put_row(self._data, self._n_written, row)
         self._sums[self._n_written] = word_sum(row)
         self._n_written += 1
 

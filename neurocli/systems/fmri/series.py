@@ -98,7 +98,12 @@ def _open_nifti(item: Item) -> Series:
         tr_s=header.tr_s,
         volumes=lambda: iter_frames(header),
         sha256=item.digests[0] if item.digests else file_sha256(path),
-        stored=StoredNumbers(lambda: iter_stored(header), header.dtype, header.slope, header.inter),
+        stored=StoredNumbers(
+            lambda: iter_stored(header),
+            header.dtype,
+            header.slope,
+            header.inter,
+        ),
     )
 
 

@@ -60,19 +60,21 @@ class LevelTally:
         self.counts = np.zeros(len(self.levels), dtype=np.int64)
         self._slope, self._inter = slope, inter
         self._unsigned = np.dtype(f"u{dtype.itemsize}")
-        # Whole numbers below 2^53 are exact in float64, and so are their sums here.
-        self._sum = np.zeros(n_voxels)
-        self._squares = np.zeros(n_voxels)
-        self._row = np.empty(n_voxels)
+        # Squares of 16 bits fit into 32, and their sums into 64.
+        self._sum = np.zeros(n_voxels, dtype=np.int64)
+        self._squares = np.zeros(n_voxels, dtype=np.int64)
+        self._row = np.empty(n_voxels, dtype=f"{dtype.kind}4")
+        self._index = np.empty(n_voxels, dtype=np.intp)
         self._n_frames = 0
 
     def add(self, row_V: npt.NDArray[Any]) -> None:
         """Take one frame of stored numbers (V,), native byte order."""
-        self.counts += np.bincount(row_V.view(self._unsigned), minlength=len(self.counts))
+        np.copyto(self._index, row_V.view(self._unsigned))
+        self.counts += np.bincount(self._index, minlength=len(self.counts))
         np.copyto(self._row, row_V)
-        self._sum += self._row
+        np.add(self._sum, self._row, out=self._sum)
         np.multiply(self._row, self._row, out=self._row)
-        self._squares += self._row
+        np.add(self._squares, self._row, out=self._squares)
         self._n_frames += 1
 
     @property
@@ -90,7 +92,7 @@ class LevelTally:
         count = self._n_frames
         mean = self._sum / count * self._slope + self._inter
         # Of a constant voxel both products are the same number, so its spread is exactly 0.
-        spread = self._squares * count - self._sum**2
+        spread = self._squares.astype(np.float64) * count - self._sum.astype(np.float64) ** 2
         std = abs(self._slope) * np.sqrt(np.maximum(spread, 0) / (count * max(count - 1, 1)))
         return mean.astype(np.float32), std.astype(np.float32)
 
