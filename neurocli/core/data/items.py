@@ -18,6 +18,7 @@ class Item:
         sources: Files whose content decides whether the output is stale.
         details: What the process function needs besides: plain values and paths.
         digests: SHA-256 of each source, filled in before the item is processed.
+        is_alone: No other item is processed beside it, so it may use a second core.
     """
 
     subject: str
@@ -25,6 +26,7 @@ class Item:
     sources: tuple[Path, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
+    is_alone: bool = False
 
 
 @dataclass(frozen=True)

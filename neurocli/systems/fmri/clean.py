@@ -120,5 +120,9 @@ def clean_columns(values_TV: npt.NDArray[Any], cleaning: Cleaning, path: Path) -
                 t_r=cleaning.tr_s,
             )
         except ValueError as error:
-            raise InputError(path, f"cannot be filtered ({error})") from error
+            raise InputError(
+                path,
+                f"{n_frames} frames are too few for the filter ({error})",
+                "leave --high-pass and --low-pass out",
+            ) from error
         values_TV[:, start : start + step] = cleaned - cleaned.mean(axis=0) + mean

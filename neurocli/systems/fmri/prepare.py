@@ -125,10 +125,10 @@ def _describe(job: RunJob, folder: Path, info: RunInfo, run: WrittenRun) -> dict
     files = [RUN_FILE, QC_FILE]
     if job.settings.figure == "svg":
         files.append(draw_quality(folder, report))
-    with open_store(folder / RUN_FILE) as store:
-        if job.settings.frames == "pt":
+    if job.settings.frames == "pt":
+        with open_store(folder / RUN_FILE) as store:
             files += write_frames(folder, _volumes(store))
-            files.append(write_stats(folder, stats))
+        files.append(write_stats(folder, stats))
     return {
         "files": files,
         "shape": list(info.shape),

@@ -67,19 +67,25 @@ def rows_of(job: RunJob, mask: Mask, *, is_guess: bool = False) -> Rows:
         where the run is damaged or holds NaN or Inf against the options.
     """
     stored = job.series.stored
+    # Of many runs each keeps to one core; more cores are what more jobs are for.
+    ahead = read_ahead if job.item.is_alone else _as_they_come
     single = np.dtype(np.float32)
     if stored is None or job.grid.is_resampled:
-        return Rows(lambda: read_ahead(_from_volumes(job, mask)), single)
+        return Rows(lambda: ahead(_from_volumes(job, mask)), single)
     frames = partial(_gathered, stored, mask, is_guess=is_guess)
     if is_levels(stored.dtype):
         native = stored.dtype.newbyteorder("=")
         return Rows(
-            lambda: (row.astype(native, copy=False) for row in read_ahead(frames())),
+            lambda: (row.astype(native, copy=False) for row in ahead(frames())),
             native,
             stored.slope,
             stored.inter,
         )
-    return Rows(lambda: _from_stored(job, stored, read_ahead(frames()), is_guess=is_guess), single)
+    return Rows(lambda: _from_stored(job, stored, ahead(frames()), is_guess=is_guess), single)
+
+
+def _as_they_come(rows: Iterator[Row]) -> Iterator[Row]:
+    return rows
 
 
 def _places(mask: Mask) -> npt.NDArray[np.intp]:

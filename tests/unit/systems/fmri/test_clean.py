@@ -113,6 +113,7 @@ def test_what_was_done_is_said(tmp_path: Path, folder: Path) -> None:
         ({"low_pass_hz": 0.1}, None, "no repetition time is known"),
         ({"low_pass_hz": 0.3}, 2.0, "--low-pass 0.3 Hz cannot be told"),
         ({"confounds": "6p"}, 2.0, "has no confounds table"),
+        ({"high_pass_hz": 0.01, "low_pass_hz": 0.1}, 2.0, "20 frames are too few for the filter"),
     ],
 )
 def test_what_cannot_be_done_is_refused(

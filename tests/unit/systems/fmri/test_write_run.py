@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,16 @@ def test_shape_is_that_of_the_source(tmp_path: Path, folder: Path) -> None:
 def test_a_figure_on_request(tmp_path: Path, folder: Path) -> None:
     fields, _ = process(write_nifti(tmp_path / "x.nii", whole_numbers()), folder, figure="svg")
     assert fields["files"] == ["bold.h5", "qc.json", "qc.svg"]
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_a_run_alone_reads_ahead_and_gives_the_same_bytes(
+    tmp_path: Path, folder: Path, kind: Any
+) -> None:
+    path = write_nifti(tmp_path / "x.nii.gz", whole_numbers(dtype=kind))
+    process_run(item_of(path), folder, options())
+    second = tmp_path / "second"
+    second.mkdir()
+    process_run(replace(item_of(path), is_alone=True), second, options())
+    for name in ("bold.h5", "qc.json"):
+        assert (folder / name).read_bytes() == (second / name).read_bytes()
