@@ -64,13 +64,11 @@ class LevelTally:
         self._sum = np.zeros(n_voxels, dtype=np.int64)
         self._squares = np.zeros(n_voxels, dtype=np.int64)
         self._row = np.empty(n_voxels, dtype=f"{dtype.kind}4")
-        self._index = np.empty(n_voxels, dtype=np.intp)
         self._n_frames = 0
 
     def add(self, row_V: npt.NDArray[Any]) -> None:
         """Take one frame of stored numbers (V,), native byte order."""
-        np.copyto(self._index, row_V.view(self._unsigned))
-        self.counts += np.bincount(self._index, minlength=len(self.counts))
+        self.counts += np.bincount(row_V.view(self._unsigned), minlength=len(self.counts))
         np.copyto(self._row, row_V)
         np.add(self._sum, self._row, out=self._sum)
         np.multiply(self._row, self._row, out=self._row)
@@ -90,11 +88,16 @@ class LevelTally:
     def moments(self) -> tuple[Float32, Float32]:
         """Return mean and unbiased standard deviation of each voxel, (V,) float32 each."""
         count = self._n_frames
-        mean = self._sum / count * self._slope + self._inter
+        mean = (self._sum / count * self._slope + self._inter).astype(np.float32)
         # Of a constant voxel both products are the same number, so its spread is exactly 0.
-        spread = self._squares.astype(np.float64) * count - self._sum.astype(np.float64) ** 2
-        std = abs(self._slope) * np.sqrt(np.maximum(spread, 0) / (count * max(count - 1, 1)))
-        return mean.astype(np.float32), std.astype(np.float32)
+        spread, total = self._squares.astype(np.float64), self._sum.astype(np.float64)
+        spread *= count
+        total *= total
+        spread -= total
+        spread /= count * max(count - 1, 1)
+        std = np.sqrt(np.maximum(spread, 0, out=spread), out=spread)
+        std *= abs(self._slope)
+        return mean, std.astype(np.float32)
 
     def stats(self, background: float = 0.0) -> GlobalStats | None:
         """Return the statistics of all values but the background; None when there is no other."""
