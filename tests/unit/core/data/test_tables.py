@@ -263,3 +263,24 @@ def test_the_limit_of_other_csv_readers_stays(tmp_path: Path) -> None:
     path.write_text("id,x\na,1\n")
     read_table(path)
     assert csv.field_size_limit() == usual
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("7", 7.0), ("-1.5e3", -1500.0), (".5", 0.5), ("1_0", None), ("inf", None), ("nan", None),
+     ("1e999", None), ("", None), ("0x1", None), ("٣", None)],
+)  # fmt: skip
+def test_numbers_are_plain_decimals(text: str, wanted: float | None) -> None:
+    from neurocli.core.data.tables import parse_number
+
+    assert parse_number(text) == wanted
+
+
+def test_records_of_another_encoding(tmp_path: Path) -> None:
+    from neurocli.core.data.tables import read_records
+
+    path = tmp_path / "t.csv"
+    path.write_bytes("a,b\n1,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(InputError, match="is no utf-8 text"):
+        read_records(path)
+    assert read_records(path, encoding="latin-1") == [(2, {"a": "1", "b": "caf\xe9"})]
