@@ -13,11 +13,4 @@ ROOMS: tuple[str, ...] = (
 
 # Names that the command line documents and this version does not hold yet, so that a newcomer
 # reads a plain sentence instead of "unknown".
-LATER: Mapping[str, str] = {
-    "s1200": "Human Connectome Project layout, fmri",
-    "abcd": "ABCD layout, fmri",
-    "ukb": "UK Biobank layout, fmri",
-    "hbn": "Healthy Brain Network layout, fmri",
-    "abide": "ABIDE layout, fmri",
-    "adni": "ADNI layout, fmri",
-}
+LATER: Mapping[str, str] = {}

@@ -32,6 +32,7 @@ def _kinds() -> str:
     """
 neuro preprocess bids ds005 -o out
 neuro preprocess bids derivatives/fmriprep -o out --jobs 4 --scaling voxel-z
+neuro preprocess bids fmriprep -o out --confounds 24p --high-pass 0.008
 neuro preprocess nifti a.nii.gz b.nii.gz -o out --tr 2.5 --mask brain.nii.gz
 neuro preprocess dummy -o cohort -s n_subjects=24 --seed 7
 """,
@@ -64,7 +65,30 @@ def preprocess(
     tr: Annotated[
         float | None, value("SECONDS", "Repetition time; wins over the header.", _READ)
     ] = None,
+    metadata: Annotated[
+        str | None,
+        value("PATH", "Phenotype table or folder of a cohort; else SRC/metadata.", _READ),
+    ] = None,
+    confounds: Annotated[
+        str | None,
+        value(
+            "SET|COLUMNS",
+            "fMRIPrep signals to regress out: 6p, 8p, 9p, 24p, 36p, acompcor, or columns.",
+            _READ,
+        ),
+    ] = None,
+    high_pass: Annotated[
+        float | None, value("HZ", "Take slower changes out, e.g. 0.008.", _READ)
+    ] = None,
+    low_pass: Annotated[
+        float | None, value("HZ", "Take faster changes out, e.g. 0.1.", _READ)
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        value("auto|float32|float16", "auto keeps whole numbers as they are stored.", _READ),
+    ] = None,
     frames: Annotated[str | None, value("pt|none", "Also write frame_{i}.pt files.", _READ)] = None,
+    figure: Annotated[str | None, value("svg|none", "Also draw qc.svg of each run.", _READ)] = None,
     settings: Annotated[
         list[str] | None,
         value(
@@ -89,10 +113,23 @@ def preprocess(
     from neurocli import preprocess as run
 
     chosen = options.given(
-        space=space, scaling=scaling, mask=mask, tr_s=tr, frames=frames, seed=seed
+        space=space,
+        scaling=scaling,
+        mask=mask,
+        tr_s=tr,
+        metadata=metadata,
+        confounds=confounds,
+        high_pass_hz=high_pass,
+        low_pass_hz=low_pass,
+        dtype=dtype,
+        frames=frames,
+        figure=figure,
+        seed=seed,
     )
     further = options.parse_settings(settings)
-    origins = {key: "--tr" if key == "tr_s" else f"--{key}" for key in chosen}
+    # The options block adds units to the names of the flags.
+    flags = {key: key.removesuffix("_s").removesuffix("_hz").replace("_", "-") for key in chosen}
+    origins = {key: f"--{flag}" for key, flag in flags.items()}
     with progress() as listener:
         result = run(
             dataset,

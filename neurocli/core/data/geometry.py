@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import aff2axcodes
-from scipy import ndimage
 
 from neurocli.core.errors import NeuroError
 
@@ -155,6 +154,8 @@ def resample(
     Raises:
         NeuroError: The source affine cannot be inverted.
     """
+    from scipy import ndimage  # a third of a second that most runs do not need
+
     try:
         to_source = np.linalg.inv(np.asarray(affine, dtype=np.float64)) @ np.asarray(target_affine)
     except np.linalg.LinAlgError as error:

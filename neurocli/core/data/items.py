@@ -17,12 +17,16 @@ class Item:
         participant: The person; splits keep a person's items together.
         sources: Files whose content decides whether the output is stale.
         details: What the process function needs besides: plain values and paths.
+        digests: SHA-256 of each source, filled in before the item is processed.
+        is_alone: No other item is processed beside it, so it may use a second core.
     """
 
     subject: str
     participant: str
     sources: tuple[Path, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
+    is_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Found:
         notes: Sentences for the user.
         participants: Phenotypes by participant, then by column; None when the source has none.
         built_in_data: Whether the data is made up by this program.
+        dictionary: Column of the phenotypes -> what it means, plain values; empty when unknown.
+        left_out: (row or person, reason) of phenotypes that are not used.
     """
 
     items: list[Item]
@@ -42,6 +48,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
     participants: Mapping[str, Mapping[str, str | None]] | None = None
     built_in_data: bool = False
+    dictionary: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,20 @@ class Manifest:
         durable_write(self.path, b"".join(lines))
 
 
-def fingerprint(paths: Sequence[Path], options: Mapping[str, Any], version: str) -> str:
+def fingerprint(
+    paths: Sequence[Path],
+    options: Mapping[str, Any],
+    version: str,
+    *,
+    digests: Sequence[str] | None = None,
+) -> str:
     """Return a digest that changes when sources, options or the code's format change.
 
     Args:
         paths: Source files; their content and order count, not their names or times.
         options: Plain values; the order of keys does not count.
         version: Version of the format that the code writes.
+        digests: What `source_digests` gives for the paths; None reads them.
 
     Returns:
         64 hexadecimal digits (SHA-256).
@@ -112,13 +119,23 @@ def fingerprint(paths: Sequence[Path], options: Mapping[str, Any], version: str)
     Raises:
         InputError: A source is missing or cannot be read.
     """
+    known = source_digests(paths) if digests is None else digests
+    text = json.dumps([list(known), _plain(options), version], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def source_digests(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the SHA-256 of each file; content counts, not names or times.
+
+    Raises:
+        InputError: A file is missing or cannot be read.
+    """
     digests = []
     for path in paths:
         check_regular(path)
         with open_regular(path) as handle:
             digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
-    text = json.dumps([digests, _plain(options), version], sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return tuple(digests)
 
 
 def _line(record: Mapping[str, Any], path: Path) -> bytes:

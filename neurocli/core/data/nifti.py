@@ -27,7 +27,9 @@ from neurocli.core.paths import durable_write
 __all__ = [
     "DEFAULT_MAX_BYTES",
     "ImageHeader",
+    "as_values",
     "iter_frames",
+    "iter_stored",
     "read_header",
     "read_image",
     "write_image",
@@ -55,18 +57,34 @@ def iter_frames(header: ImageHeader) -> Iterator[Float32]:
     Raises:
         InputError: The file is cut short, damaged or gone; says how many frames were readable.
     """
+    for stored in iter_stored(header):
+        yield as_values(stored.reshape(header.shape[:3], order="F"), header.slope, header.inter)
+
+
+def iter_stored(header: ImageHeader) -> Iterator[npt.NDArray[Any]]:
+    """Yield the stored numbers of each volume in time order, with memory of one of them.
+
+    Args:
+        header: As read from the file; the file must not have changed since.
+
+    Yields:
+        (X * Y * Z,) of the stored type, the first axis fastest; the next volume overwrites it.
+
+    Raises:
+        InputError: The file is cut short, damaged or gone; says how many frames were readable.
+    """
     path = header.voxel_path
     n_read = 0
     try:
         with open_regular(path) as handle:
             source = _Source(handle, is_gzip=header.is_gzip)
             source.skip(header.data_offset)
+            raw = np.empty(header.frame_bytes, dtype=np.uint8)
             for n_read in range(header.n_frames):
-                raw = np.empty(header.frame_bytes, dtype=np.uint8)
                 source.fill(raw.data)
                 if n_read + 1 == header.n_frames:
                     source.finish(path)
-                yield _values(raw, header)
+                yield raw.view(header.dtype)
     except DamagedStreamError as error:
         raise InputError(
             path,
@@ -75,6 +93,25 @@ def iter_frames(header: ImageHeader) -> Iterator[Float32]:
         ) from error
     except MemoryError as error:
         raise InputError(path, f"a volume {header.shape[:3]} exceeds the memory") from error
+
+
+def as_values(stored: npt.NDArray[Any], slope: float, inter: float) -> Float32:
+    """Return stored numbers as values: stored * slope + inter, rounded once to float32.
+
+    Args:
+        stored: Any shape and numeric type.
+        slope: 1 and `inter` 0 leave the numbers as they are.
+        inter: Is added after scaling.
+
+    Returns:
+        A new array of the same shape.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if slope == 1 and inter == 0:
+            return stored.astype(np.float32)
+        scaled = stored * np.float64(slope)
+        scaled += inter
+        return scaled.astype(np.float32)
 
 
 class _Source:
@@ -109,16 +146,6 @@ class _Source:
             )
         elif tail or self._stream.trailing_junk:
             _LOG.warning("%s: there are bytes behind the voxels, which were ignored", path)
-
-
-def _values(raw: npt.NDArray[np.uint8], header: ImageHeader) -> Float32:
-    stored = raw.view(header.dtype).reshape(header.shape[:3], order="F")
-    with np.errstate(over="ignore", invalid="ignore"):
-        if header.slope == 1 and header.inter == 0:
-            return stored.astype(np.float32)
-        scaled = stored * np.float64(header.slope)
-        scaled += header.inter
-        return scaled.astype(np.float32)
 
 
 def read_image(

@@ -24,6 +24,8 @@ DATASET_SCHEMA = "neuro/dataset/1"
 DATASET_FILE = "dataset.json"
 MANIFEST_FILE = "manifest.jsonl"
 PEOPLE_FILE = "participants.tsv"
+MEANING_FILE = "participants.json"
+LEFT_OUT_FILE = "left_out.tsv"
 ID_COLUMN = "participant_id"
 _PART = ".part-"
 
@@ -154,6 +156,9 @@ def write_dataset(
 def write_people(out: Path, found: Found) -> None:
     """Write `participants.tsv`, keeping people whom an earlier run put there.
 
+    What its columns mean goes into `participants.json` beside it, and what of the phenotypes is
+    not used into `left_out.tsv`.
+
     Args:
         out: The output folder.
         found: Its participants are written; None writes nothing.
@@ -164,6 +169,20 @@ def write_people(out: Path, found: Found) -> None:
     columns = list(dict.fromkeys(name for row in people.values() for name in row))
     rows = [[person, *(people[person].get(name) for name in columns)] for person in sorted(people)]
     write_tsv(out / PEOPLE_FILE, [ID_COLUMN, *columns], rows)
+    if found.dictionary:
+        durable_json(out / MEANING_FILE, {**read_meanings(out), **found.dictionary})
+    if found.left_out:
+        write_tsv(out / LEFT_OUT_FILE, ["what", "reason"], found.left_out)
+
+
+def read_meanings(folder: Path) -> dict[str, Any]:
+    """Return what the columns of a folder's phenotypes mean; empty when it does not say.
+
+    Raises:
+        InputError: The file is there and cannot be read.
+    """
+    path = folder / MEANING_FILE
+    return read_json(path) if path.is_file() else {}
 
 
 def read_people(path: Path) -> dict[str, dict[str, str | None]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,8 @@ def run_items(
     if jobs < 1:
         raise UsageError(f"{jobs} jobs cannot work", where="--jobs", hint="give 1 or more")
     _refuse_repeats(found)
+    if len(found.items) == 1:
+        found = replace(found, items=[replace(found.items[0], is_alone=True)])
     with folder_lock(out):
         output.clear_parts(out)
         clear_leftovers(out)

@@ -90,11 +90,14 @@ def read_table(path: Path, *, id_column: str | None = None, encoding: str | None
     return Table(ids, names[position], columns, path)
 
 
-def read_records(path: Path) -> list[tuple[int, dict[str, str | None]]]:
+def read_records(
+    path: Path, *, encoding: str | None = None
+) -> list[tuple[int, dict[str, str | None]]]:
     """Read a table whose rows need no id, such as the events of a run.
 
     Args:
         path: As for `read_table`.
+        encoding: As for `read_table`.
 
     Returns:
         (line of the file, column -> text or None where missing) of each row, in file order.
@@ -103,7 +106,7 @@ def read_records(path: Path) -> list[tuple[int, dict[str, str | None]]]:
         InputError: The file is no table, or a row is ragged, or column names repeat.
         MissingDependencyError: A Parquet table without a library that reads it.
     """
-    rows = _read_rows(path, None)
+    rows = _read_rows(path, encoding)
     names = _names(path, rows.header)
     return [
         (line, {name: _cell(cell) for name, cell in zip(names, cells, strict=True)})
@@ -217,8 +220,8 @@ def numeric_column(table: Table, name: str) -> tuple[npt.NDArray[np.float64], li
     for index, cell in enumerate(cells):
         if cell is None:
             continue
-        number = float(cell) if _NUMBER.fullmatch(cell) else math.nan
-        if math.isfinite(number):
+        number = parse_number(cell)
+        if number is not None:
             values[index] = number
         else:
             bad.append(f"{table.ids[index]}: {cell}")
@@ -235,6 +238,16 @@ def _plain_numbers(cells: Sequence[str | None]) -> npt.NDArray[np.float64] | Non
     except ValueError:
         return None
     return None if np.isinf(values).any() else values.reshape(len(cells))
+
+
+def parse_number(text: str) -> float | None:
+    """Return a decimal number, or None where a text is no finite one.
+
+    >>> parse_number("-1.5e3"), parse_number("1_000"), parse_number("inf")
+    (-1500.0, None, None)
+    """
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return number if math.isfinite(number) else None
 
 
 def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 from neurocli.core.catalog import resolve
 from neurocli.core.data.items import Item
-from neurocli.core.data.manifest import fingerprint
+from neurocli.core.data.manifest import fingerprint, source_digests
 from neurocli.core.data.output import part_path, plain_values
 from neurocli.core.errors import NeuroError, OutputError
 from neurocli.core.paths import DISK_FAILURES, file_sha256
@@ -205,12 +205,14 @@ def perform(task: Task) -> Outcome:
     part = part_path(task.out, item.subject)
     is_done = False
     try:
-        digest = task_fingerprint(task)
+        digests = source_digests(item.sources)
+        digest = task_fingerprint(task, digests=digests)
         if digest == task.known:
             return Outcome({"subject": item.subject, "status": "skipped"})
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        fields = dict(resolve(task.process)(item, part, task.options))
+        told = replace(item, digests=digests)
+        fields = dict(resolve(task.process)(told, part, task.options))
         fields["sha256"] = file_sha256(part / fields["files"][0])
         is_done = True
     except OutputError:
@@ -240,13 +242,17 @@ def _disk_failure(task: Task, error: OSError) -> OutputError:
     )
 
 
-def task_fingerprint(task: Task) -> str:
+def task_fingerprint(task: Task, *, digests: Sequence[str] | None = None) -> str:
     """Return a digest of a task's sources, options and format.
+
+    Args:
+        task: The task.
+        digests: Of its sources, where they are known; None reads them.
 
     Raises:
         InputError: A source cannot be read.
     """
-    return fingerprint(task.item.sources, _identity(task), task.version)
+    return fingerprint(task.item.sources, _identity(task), task.version, digests=digests)
 
 
 def _identity(task: Task) -> dict[str, Any]:

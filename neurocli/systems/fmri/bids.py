@@ -46,6 +46,11 @@ class BidsFile:
         return tuple(sorted((k, v) for k, v in self.entities.items() if k not in _DERIVED))
 
     @property
+    def run_stem(self) -> str:
+        """Return the run's name without what derivation added."""
+        return "_".join(f"{k}-{v}" for k, v in self.entities.items() if k not in _DERIVED)
+
+    @property
     def grid_key(self) -> tuple[str, ...]:
         """Return the entities that a mask must share with its run."""
         return tuple(self.entities.get(key, "") for key in ("space", "res", "cohort"))

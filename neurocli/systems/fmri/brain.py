@@ -17,7 +17,13 @@ from neurocli.core.data.geometry import grid_text, mni_grid, resample, same_grid
 from neurocli.core.data.items import Item
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.systems.fmri.config import PreprocessOptions
-from neurocli.systems.fmri.mask import check_size, choose_mask, read_mask
+from neurocli.systems.fmri.mask import (
+    MIN_VOXELS,
+    check_size,
+    choose_mask,
+    looks_stripped,
+    read_mask,
+)
 from neurocli.systems.fmri.series import Series
 from neurocli.systems.fmri.store_base import Float32, Mask
 
@@ -56,6 +62,45 @@ def output_grid(series: Series, settings: PreprocessOptions) -> OutputGrid:
         return OutputGrid((x, y, z), series.affine, is_resampled=False)
     shape, affine = mni_grid()
     return OutputGrid(shape, affine, is_resampled=True)
+
+
+@dataclass(frozen=True)
+class Brain:
+    """Say where a run's brain is.
+
+    Args:
+        mask: Brain (X, Y, Z) on the output's grid.
+        source: What told it.
+        is_guess: Only the first frame was seen; the others must be held against it.
+    """
+
+    mask: Mask
+    source: str
+    is_guess: bool = False
+
+
+def guess_brain(job: RunJob) -> Brain | None:
+    """Take the brain from the first frame of a run where all else was set to zero.
+
+    Args:
+        job: The run and its options.
+
+    Returns:
+        The guess; None where a mask is given, the run is not stripped, or it must be looked at
+        whole before anything can be said.
+
+    Raises:
+        InputError: The file is damaged within its first frame.
+    """
+    series, stored = job.series, job.series.stored
+    is_told = job.settings.mask != "auto" or "mask" in job.item.details or series.mask is not None
+    if is_told or job.grid.is_resampled or stored is None or stored.inter != 0:
+        return None
+    first = next(iter(series.volumes()))
+    if not np.isfinite(first).all() or not looks_stripped(first):
+        return None
+    mask = first != 0
+    return None if np.count_nonzero(mask) < MIN_VOXELS else Brain(mask, "nonzero", is_guess=True)
 
 
 def find_brain(job: RunJob) -> tuple[Mask, str]:

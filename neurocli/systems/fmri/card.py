@@ -53,6 +53,12 @@ ROOM = RoomCard(
     datasets=(
         _raw("bids", "a BIDS root or fMRIPrep derivatives; subjects are sub-*", "find_bids"),
         _raw("nifti", "plain .nii or .nii.gz series; one subject per file", "find_nifti"),
+        _raw("s1200", "Human Connectome Project, young adults", "find_s1200"),
+        _raw("abcd", "Adolescent Brain Cognitive Development study", "find_abcd"),
+        _raw("ukb", "UK Biobank", "find_ukb"),
+        _raw("hbn", "Healthy Brain Network", "find_hbn"),
+        _raw("abide", "Autism Brain Imaging Data Exchange, I and II", "find_abide"),
+        _raw("adni", "Alzheimer's Disease Neuroimaging Initiative", "find_adni"),
         _raw("frames", "folders of frame_{i}.pt; one subject per folder", "find_frames"),
         _raw("dummy", "the built-in synthetic cohort", "find_dummy", needs_source=False),
     ),

@@ -30,11 +30,26 @@ class PreprocessOptions(Block):
     )
     mask: str = Field("auto", description="auto, none, or a mask file on the run's own grid")
     tr_s: float | None = Field(None, gt=0, description="repetition time; wins over the header")
+    dtype: Literal["auto", "float32", "float16"] = Field(
+        "auto", description="auto keeps whole numbers as they are stored, else float32"
+    )
     frames: Literal["pt", "none"] = Field("none", description="also write frame_{i}.pt files")
+    figure: Literal["none", "svg"] = Field("none", description="also draw qc.svg of each run")
+    confounds: str = Field(
+        "none", description="none, 6p, 8p, 9p, 24p, 36p, acompcor, or columns with commas"
+    )
+    high_pass_hz: float | None = Field(None, gt=0, description="slower changes are taken out")
+    low_pass_hz: float | None = Field(None, gt=0, description="faster changes are taken out")
     nonfinite: Literal["error", "zero"] = Field("error", description="NaN and Inf voxels")
+    metadata: str | None = Field(None, description="folder or table of a cohort's phenotypes")
     seed: int = Field(0, ge=0, description="of the built-in cohort")
     n_subjects: int = Field(96, ge=4, description="of the built-in cohort")
     n_frames: int = Field(40, ge=4, description="of the built-in cohort")
+
+    @property
+    def is_cleaned(self) -> bool:
+        """Tell whether time courses are changed."""
+        return self.confounds != "none" or bool(self.high_pass_hz or self.low_pass_hz)
 
 
 class FmriDataBlock(DataBlock):

@@ -21,6 +21,7 @@ from neurocli.systems.fmri.bids import (
     is_root,
     stem_of,
 )
+from neurocli.systems.fmri.confounds import find_confounds
 from neurocli.systems.fmri.mask import mask_sources
 
 # Standard spaces before individual ones: only there do voxels of two people correspond.
@@ -44,6 +45,7 @@ class _Run:
     mask: Path | None
     unused_mask: Path | None
     tr_s: float | None
+    confounds: Path | None
 
 
 def find_bids(sources: Sequence[Path], options: Mapping[str, Any]) -> Found:
@@ -83,23 +85,18 @@ def find_bids(sources: Sequence[Path], options: Mapping[str, Any]) -> Found:
     if is_own_mask:
         notes += _mask_notes(runs)
     names = _subject_names([run.file for run in runs])
-    items = [
-        Item(
-            names[run.file.path],
-            run.file.person,
-            (run.file.path, *([run.mask] if run.mask and is_own_mask else []), *masks),
-            _details(run, with_mask=is_own_mask),
-        )
-        for run in runs
-    ]
+    wanted = {"mask": is_own_mask, "confounds": options.get("confounds", "none") != "none"}
+    items = []
+    for run in runs:
+        beside = {
+            key: path
+            for key, path in (("mask", run.mask), ("confounds", run.confounds))
+            if path is not None and wanted[key]
+        }
+        sources = (run.file.path, *beside.values(), *masks)
+        details = {"kind": "nifti", "tr_s": run.tr_s, **beside}
+        items.append(Item(names[run.file.path], run.file.person, sources, details))
     return Found(items, failures, notes, people or None)
-
-
-def _details(run: _Run, *, with_mask: bool) -> dict[str, Any]:
-    details: dict[str, Any] = {"kind": "nifti", "tr_s": run.tr_s}
-    if run.mask is not None and with_mask:
-        details["mask"] = run.mask
-    return details
 
 
 def _dataset(source: Path) -> _Dataset:
@@ -164,6 +161,7 @@ def _run(file: BidsFile, masks: Iterable[BidsFile], sidecars: Sidecars) -> _Run:
         mask=same[0] if same else None,
         unused_mask=other[0] if other and not same else None,
         tr_s=sidecars.repetition_time(file),
+        confounds=find_confounds(file.path.parent, file.run_stem),
     )
 
 

@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from neurocli.core.data.geometry import grid_text, voxel_size_mm
 from neurocli.core.data.nifti import read_image
@@ -181,6 +180,8 @@ def clip_level(values: npt.NDArray[np.floating]) -> float:
 
 
 def _threshold_mask(mean_XYZ: npt.NDArray[np.floating], affine: npt.ArrayLike) -> Mask:
+    from scipy import ndimage  # a third of a second that most runs do not need
+
     # Filters over an axis of length one would see nothing but the outside.
     squeezed = np.squeeze(mean_XYZ)
     if squeezed.ndim == 0:
@@ -197,6 +198,8 @@ def _threshold_mask(mean_XYZ: npt.NDArray[np.floating], affine: npt.ArrayLike) -
 
 
 def _largest(mask: Mask) -> Mask:
+    from scipy import ndimage  # a third of a second that most runs do not need
+
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask

@@ -9,17 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurocli.core.data.items import Item
-from neurocli.core.data.nifti import iter_frames, read_header
+from neurocli.core.data.nifti import iter_frames, iter_stored, read_header
 from neurocli.core.data.statistics import GlobalStats
 from neurocli.core.errors import InputError
 from neurocli.core.names import lookup
 from neurocli.core.paths import file_sha256
 from neurocli.systems.fmri.store_base import Float32, Mask, Shape4
+
+
+@dataclass(frozen=True)
+class StoredNumbers:
+    """Give the numbers of a run as its file holds them.
+
+    Args:
+        give: Fresh iterator over volumes, (X * Y * Z,) each, the first axis fastest; the next
+            volume overwrites the one before.
+        dtype: Their type, with its byte order.
+        slope: Values are numbers * slope + inter.
+        inter: Added after scaling.
+    """
+
+    give: Callable[[], Iterator[npt.NDArray[Any]]]
+    dtype: np.dtype[Any]
+    slope: float
+    inter: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,7 @@ class Series:
         scaling: Method already applied to the values.
         background: Value outside the mask.
         stats: Statistics that come with the data; None to compute them.
+        stored: The same volumes as stored numbers; None where values are all there is.
     """
 
     path: Path
@@ -51,6 +71,7 @@ class Series:
     scaling: str = "none"
     background: float = 0.0
     stats: GlobalStats | None = None
+    stored: StoredNumbers | None = None
 
 
 def open_series(item: Item) -> Series:
@@ -76,7 +97,13 @@ def _open_nifti(item: Item) -> Series:
         affine=header.affine,
         tr_s=header.tr_s,
         volumes=lambda: iter_frames(header),
-        sha256=file_sha256(path),
+        sha256=item.digests[0] if item.digests else file_sha256(path),
+        stored=StoredNumbers(
+            lambda: iter_stored(header),
+            header.dtype,
+            header.slope,
+            header.inter,
+        ),
     )
 
 

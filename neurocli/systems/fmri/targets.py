@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from neurocli.core.data.output import PEOPLE_FILE, read_meanings
 from neurocli.core.data.tables import Table, numeric_column, read_table
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import choices_text, nearest
@@ -67,7 +68,8 @@ def read_targets(path: Path, column: str, kind: TargetType | None) -> Targets:
     Args:
         path: CSV, TSV or Parquet; ids as in the dataset.
         column: Name of the column.
-        kind: None decides: numbers with more than ten distinct values are regressed.
+        kind: None takes what `participants.json` beside the table says, else decides: numbers with
+            more than ten distinct values are regressed.
 
     Raises:
         UsageError: No such column.
@@ -80,7 +82,13 @@ def read_targets(path: Path, column: str, kind: TargetType | None) -> Targets:
             where=str(path),
             hint="give --set data.table=FILE with a column of participant ids",
         )
-    return targets_of(read_table(path), column, kind)
+    return targets_of(read_table(path), column, kind or _told_kind(path, column))
+
+
+def _told_kind(path: Path, column: str) -> TargetType | None:
+    entry = read_meanings(path.parent).get(column) if path.name == PEOPLE_FILE else None
+    kind = entry.get("Kind") if isinstance(entry, Mapping) else None
+    return next((known for known in get_args(TargetType) if known == kind), None)
 
 
 def targets_of(table: Table, column: str, kind: TargetType | None) -> Targets:

@@ -106,3 +106,34 @@ def test_checking_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no sound JSON"):
         output.check_output(tmp_path, SPEC, {}, force=False)
     output.check_output(tmp_path, SPEC, {}, force=True)
+
+
+def test_meanings_and_what_is_left_out_go_along(tmp_path: Path) -> None:
+    from neurocli.core.data.items import Found
+    from neurocli.core.data.output import read_meanings, write_people
+
+    write_people(
+        tmp_path,
+        Found(
+            [],
+            participants={"a": {"sex": "female"}},
+            dictionary={"sex": {"Kind": "classification"}},
+            left_out=[("b", "has no run here")],
+        ),
+    )
+    assert read_meanings(tmp_path) == {"sex": {"Kind": "classification"}}
+    assert (tmp_path / "left_out.tsv").read_text() == "what\treason\nb\thas no run here\n"
+    # A second source adds its columns and keeps the others.
+    write_people(
+        tmp_path, Found([], participants={"c": {"age": "7"}}, dictionary={"age": {"Kind": "n"}})
+    )
+    assert set(read_meanings(tmp_path)) == {"sex", "age"}
+
+
+def test_without_phenotypes_nothing_is_written(tmp_path: Path) -> None:
+    from neurocli.core.data.items import Found
+    from neurocli.core.data.output import read_meanings, write_people
+
+    write_people(tmp_path, Found([], dictionary={"sex": {}}, left_out=[("a", "b")]))
+    assert not list(tmp_path.iterdir())
+    assert read_meanings(tmp_path) == {}

@@ -320,3 +320,24 @@ def test_numbers_are_told_from_what_only_looks_like_them(
     values, bad = numeric_column(table, "x")
     np.testing.assert_array_equal(values, numbers)
     assert len(bad) == n_bad
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("7", 7.0), ("-1.5e3", -1500.0), (".5", 0.5), ("1_0", None), ("inf", None), ("nan", None),
+     ("1e999", None), ("", None), ("0x1", None), ("٣", None)],
+)  # fmt: skip
+def test_numbers_are_plain_decimals(text: str, wanted: float | None) -> None:
+    from neurocli.core.data.tables import parse_number
+
+    assert parse_number(text) == wanted
+
+
+def test_records_of_another_encoding(tmp_path: Path) -> None:
+    from neurocli.core.data.tables import read_records
+
+    path = tmp_path / "t.csv"
+    path.write_bytes("a,b\n1,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(InputError, match="is no utf-8 text"):
+        read_records(path)
+    assert read_records(path, encoding="latin-1") == [(2, {"a": "1", "b": "caf\xe9"})]

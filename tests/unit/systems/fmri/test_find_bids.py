@@ -233,3 +233,28 @@ def test_real_dataset(real: Path) -> None:
     assert "15 of 16 people in participants.tsv have no run here" in found.notes
     assert any("bold_space-MNI152NLin2009cAsym_brainmask.nii.gz" in note for note in found.notes)
     json.dumps(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("image", "table"),
+    [
+        (
+            "sub-01_task-rest_run-1_space-MNI152NLin6Asym_desc-preproc_bold.nii.gz",
+            "sub-01_task-rest_run-1_desc-confounds_timeseries.tsv",
+        ),
+        (
+            "sub-01_task-rest_run-1_bold_space-MNI152NLin2009cAsym_preproc.nii.gz",
+            "sub-01_task-rest_run-1_bold_confounds.tsv",
+        ),
+    ],
+)
+def test_confounds_go_along_when_they_are_asked_for(tmp_path: Path, image: str, table: str) -> None:
+    func = tmp_path / "sub-01" / "func"
+    func.mkdir(parents=True)
+    (func / image).touch()
+    (func / table).write_text("csf\n1\n2\n")
+    plain = find_bids([tmp_path], options()).items[0]
+    assert plain.sources == (func / image,)
+    asked = find_bids([tmp_path], options(confounds="csf")).items[0]
+    assert asked.sources == (func / image, func / table)
+    assert asked.details["confounds"] == func / table
