@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from neurocli.core.errors import NeuroError, NotBuiltYetError
+from neurocli.core.errors import NeuroError
 from neurocli.core.names import lookup
 
 _BUILT_IN = "neurocli.systems"
@@ -168,9 +168,7 @@ def find_model(name: str) -> tuple[RoomCard, ModelCard]:
 
     Raises:
         UsageError: No such name.
-        NotBuiltYetError: The name is documented but not in this version.
     """
-    _refuse_later("model", name)
     return lookup("model", name, models(), hint="see `neuro models list`")
 
 
@@ -179,9 +177,7 @@ def find_dataset(name: str) -> tuple[RoomCard, DatasetCard]:
 
     Raises:
         UsageError: No such name.
-        NotBuiltYetError: The name is documented but not in this version.
     """
-    _refuse_later("dataset", name)
     return lookup("dataset", name, datasets(), hint="see `neuro preprocess --help`")
 
 
@@ -195,17 +191,6 @@ def find_task(room: RoomCard, name: str, *, kind: str | None = None) -> TaskCard
 
     Raises:
         UsageError: No such task.
-        NotBuiltYetError: The name is documented but not in this version.
     """
-    _refuse_later("objective", name)
     known = {task.name: task for task in room.tasks if kind in (None, task.kind)}
     return lookup("objective", name, known)
-
-
-def _refuse_later(kind: str, name: str) -> None:
-    later: Mapping[str, str] = import_module(_BUILT_IN).LATER
-    if name in later:
-        raise NotBuiltYetError(
-            f"the {kind} '{name}' ({later[name]}) is not in this version",
-            hint="`neuro models list` and `neuro preprocess --help` show what is",
-        )

@@ -10,7 +10,7 @@ from neurocli.core.config.flags import TRAIN_KEYS, flag_layer
 from neurocli.core.config.load import config_from_plain, load_config, resolve_config
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.train import TrainOptions
-from neurocli.core.errors import ConfigError, ExitCode, NotBuiltYetError, UsageError
+from neurocli.core.errors import ConfigError, ExitCode, UsageError
 
 
 def test_precedence_and_origins(tmp_path: Path) -> None:
@@ -69,12 +69,6 @@ def test_wrong_values(setting: str, words: list[str]) -> None:
         load_config(model="fmamba", set=[setting])
     for word in words:
         assert word in str(caught.value)
-
-
-def test_names_of_later_versions_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neurocli.systems.LATER", {"someday": "a room to come"})
-    with pytest.raises(NotBuiltYetError, match=r"'someday' \(a room to come\) is not in this"):
-        load_config(model="someday")
 
 
 def test_wrong_names() -> None:
