@@ -72,16 +72,16 @@ def preprocess(
     confounds: Annotated[
         str | None,
         value(
-            "SET|COLUMNS",
+            "LIST",
             "fMRIPrep signals to regress out: 6p, 8p, 9p, 24p, 36p, acompcor, or columns.",
             _READ,
         ),
     ] = None,
     high_pass: Annotated[
-        float | None, value("HZ", "Take slower changes out, e.g. 0.008.", _READ)
+        float | None, value("X", "Take changes slower than X Hz out, e.g. 0.008.", _READ)
     ] = None,
     low_pass: Annotated[
-        float | None, value("HZ", "Take faster changes out, e.g. 0.1.", _READ)
+        float | None, value("X", "Take changes faster than X Hz out, e.g. 0.1.", _READ)
     ] = None,
     dtype: Annotated[
         str | None,
