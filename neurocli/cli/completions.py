@@ -23,7 +23,7 @@ from neurocli.core.names import lookup
 _FILES = frozenset({"CKPT", "DIR", "FILE", "PATH", "RUN", "SRC", "TABLE_OR_DATA"})
 _FREE = frozenset(
     {"A,B", "COLUMN", "D,H,W", "H,W,D", "H,W,D,T", "K", "LIST", "METHOD", "N", "NAME", "PATTERN"}
-    | {"COLUMNS", "OPTION=VALUE", "SECONDS", "SET", "SHARE", "X"}
+    | {"OPTION=VALUE", "SECONDS", "SHARE", "X"}
 )
 _LISTS = {"MODEL": "models", "PRESET": "presets", "DATASET": "datasets", "ROOM": "rooms",
           "OBJECTIVE": "objectives", "KEY=VALUE": "keys"}  # fmt: skip
