@@ -40,6 +40,7 @@ _neuro
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
+PRETEXTS = {"ar", "mim", "contrastive", "align", "labels", "time", "hybrid"}
 HEADED = {name for name in models() if name.startswith("fmamba_")}
 
 CASES = [
@@ -52,7 +53,7 @@ CASES = [
     (["train", "-p", "fmri/t"], {"fmri/tiny"}),
     (["train", "fmamba", "-s", "data.batch"], {"data.batch_size="}),
     (["train", "fmamba", "-s", "data.batch_size", "=", ""], {""}),
-    (["train", "--pretrain", ""], {"ar", "mim", "contrastive"}),
+    (["train", "--pretrain", ""], PRETEXTS),
     (["models", ""], {"list", "show", "export"}),
     (["models", "show", "fmamba_"], HEADED),
     (["presets", "copy", "fmri/ti"], {"fmri/tiny"}),

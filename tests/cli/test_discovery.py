@@ -44,12 +44,6 @@ def test_models_show_names_every_key_with_its_meaning(neuro: Any) -> None:
     assert "train.lr" in neuro("models", "show", "fmamba").out
 
 
-def test_a_documented_name_of_a_later_version_is_told_apart(neuro: Any) -> None:
-    answer = neuro("models", "show", "gene_pair")
-    assert answer.code == 1
-    assert "not in this version" in answer.err
-
-
 def test_presets_list_show_and_copy(neuro: Any, tmp_path: Path) -> None:
     rows = neuro("presets", "list", "--json").json["presets"]
     assert [row["name"] for row in rows] == list(presets())

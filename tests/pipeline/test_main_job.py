@@ -275,7 +275,6 @@ def test_resume_refuses_what_changed(cohort: Path, split: Path, tmp_path: Path) 
         ((), {}, UsageError, "no MODEL"),
         (("fmamba", "fmamba_mlp"), {}, NotBuiltYetError, "several models"),
         (("fmamba",), {"seeds": [1, 2]}, NotBuiltYetError, "several models, seeds"),
-        (("cebra",), {}, NotBuiltYetError, "not in this version"),
         (("fmamba",), {"pretrain": "arr"}, UsageError, "'arr'"),
         (("fmamba_mlp",), {"pretrain": "ar", "task": "sex"}, UsageError, "not trained for 'ar'"),
         (("fmamba",), {"parallel": "ddp"}, NotBuiltYetError, "ddp"),

@@ -16,7 +16,7 @@ from neurocli.cli.views import facts
 REQUIRED = (
     *("typer", "rich", "pydantic", "pyyaml", "torch", "numpy", "scipy", "nibabel", "h5py"),
     *("scikit-learn", "pandas", "monai", "matplotlib", "jinja2", "safetensors", "nilearn"),
-    *("thop", "psmpy"),
+    *("thop", "psmpy", "einops"),
 )
 
 EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = {

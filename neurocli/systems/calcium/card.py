@@ -44,7 +44,7 @@ ROOM = RoomCard(
         _encoder("cebra-offset36", "offset36", "the same over 36 frames"),
     ),
     datasets=(
-        _raw("allen", "Allen sessions: HDF5 with masks or domains, NWB 1 and 2, plain arrays"),
+        _raw("allen", "Allen sessions: HDF5 with masks or domains, NWB, plain arrays"),
         _raw("suite2p", "folders with suite2p's F.npy; one session per plane"),
     ),
     tasks=(

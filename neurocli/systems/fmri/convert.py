@@ -158,7 +158,13 @@ def find_runs(src: Path) -> Found:
         notes.append(f"{len(failed)} runs failed in preprocess and are not here: {failed[0]} ...")
     people = output.read_people(src / output.PEOPLE_FILE) or None
     built_in = output.describe(src).get("built_in_data") is True
-    return Found(items, notes=notes, participants=people, built_in_data=built_in)
+    return Found(
+        items,
+        notes=notes,
+        participants=people,
+        built_in_data=built_in,
+        dictionary=output.read_meanings(src),
+    )
 
 
 def _files(path: Path) -> tuple[Path, ...]:

@@ -32,7 +32,7 @@ def test_parameters_equal_those_of_the_built_model() -> None:
     from neurocli.core.cost.target import find_target
 
     for name, (room, _) in models().items():
-        if room.name == "brats":
+        if room.name == "brats" or room.cost is None:
             continue
         small = (24, 24, 24, 2) if room.name == "fmri" else None
         target = find_target(name, input_shape=small)

@@ -41,11 +41,6 @@ def test_the_patch_must_divide_the_shape() -> None:
         target.formula()
 
 
-def test_names_of_later_versions_say_so() -> None:
-    with pytest.raises(NotBuiltYetError, match="not in this version"):
-        find_target("cebra")
-
-
 def test_a_room_without_a_formula_says_so() -> None:
     target = find_target("fmamba")
     other = replace(target, room=replace(target.room, cost=None))
