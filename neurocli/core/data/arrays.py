@@ -8,6 +8,7 @@ read-only maps of the file, whose pages processes share.
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import zipfile
 import zlib
@@ -32,6 +33,10 @@ _HEADERS = {
     (1, 0): npy.read_array_header_1_0,
     (2, 0): npy.read_array_header_2_0,
 }
+# Of what `zipfile` meets, a RuntimeError is a member that is encrypted.
+_ARCHIVE_FAILURES = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError
+)  # fmt: skip
 _FIX = "store plain numbers with numpy.save, without allow_pickle"
 
 
@@ -87,7 +92,7 @@ def read_npz(path: Path, *, max_bytes: int = 8 << 30) -> dict[str, npt.NDArray[A
                         )
                     name = member.filename.removesuffix(".npy")
                     found[name] = _member(archive.read(member), f"{path}:{name}")
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except _ARCHIVE_FAILURES as error:
             raise InputError(
                 path, f"is a damaged .npz archive: {error}", "copy it again"
             ) from error
@@ -182,6 +187,8 @@ def _header(handle: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dty
         raise InputError(
             where, f"has a damaged header: {str(error)[:100]}", "copy it again"
         ) from error
+    if any(isinstance(side, bool) or side < 0 for side in shape):
+        raise InputError(where, f"has a damaged header: shape {shape}", "copy it again")
     if not is_number(dtype) and dtype.kind not in "SU":
         kind = "Python objects" if dtype.hasobject else str(dtype)
         raise InputError(where, f"holds {kind}, real numbers are needed", _FIX)
