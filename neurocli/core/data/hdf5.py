@@ -159,6 +159,9 @@ def h5_names(group: Any) -> list[str]:
 
     Args:
         group: A file or group; anything else holds nothing.
+
+    Raises:
+        InputError: The file is damaged.
     """
     if not isinstance(group, h5py.Group):
         return []
