@@ -95,7 +95,8 @@ def _version_2_place(file: Any) -> str | None:
 def _clock(file: Any, place: str) -> tuple[npt.NDArray[np.float64] | None, float, float]:
     if f"{place}/timestamps" in file:
         times = floats(file, f"{place}/timestamps")
-        return times, float(times[0]), rate_of(times, f"{file.filename}:{place}/timestamps")
+        per_second = rate_of(times, f"{file.filename}:{place}/timestamps")
+        return times, float(times[0]), per_second
     if f"{place}/starting_time" in file:
         rate = h5_attributes(file[f"{place}/starting_time"]).get("rate")
         if isinstance(rate, (int, float)) and 0 < rate < np.inf:
