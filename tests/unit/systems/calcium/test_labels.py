@@ -120,6 +120,16 @@ def test_stimuli_unite(movie: Any, direction: Any) -> None:
             assert key[frame] == -1
 
 
+def test_classes_of_two_stimuli_do_not_meet(direction: Any) -> None:
+    scene = np.full(N, -1, dtype=np.int32)
+    scene[:100] = np.arange(100) % 4
+    session = session_of(direction=direction, scene=scene)
+    key, _ = classes_and_values(session, find_specs([session], None)[0])
+    # Eight directions are classes 0 to 7, the scenes follow.
+    assert key[:100].tolist() == [8 + number % 4 for number in range(100)]
+    assert np.array_equal(key[500:], direction[500:])
+
+
 def test_classes_multiply_and_numbers_stand_side_by_side() -> None:
     rng = np.random.default_rng(0)
     lap, side = rng.integers(-1, 3, N), rng.integers(-1, 2, N)

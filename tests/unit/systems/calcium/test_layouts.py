@@ -225,6 +225,17 @@ def test_more_neurons_than_frames_are_kept_when_masks_say_so(tmp_path: Path) -> 
         assert only(path).traces.shape == shape
 
 
+def test_as_many_neurons_as_frames_are_not_turned(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((6, 6)).astype(np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["calcium_traces/df_over_f"] = values
+        file["calcium_traces/train_mask"] = np.ones(6, dtype=bool)
+        file["calcium_traces"].attrs["sampling_rate"] = 30.0
+    session = only(tmp_path / "a.h5")
+    assert np.array_equal(session.rows(slice(None)), values)
+    assert session.repairs == ()
+
+
 @pytest.mark.parametrize("name", ["traces/dff", "spikes/events", "calcium_traces/data"])
 def test_traces_are_found_by_any_known_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.h5"
