@@ -8,7 +8,9 @@ read-only maps of the file, whose pages processes share.
 from __future__ import annotations
 
 import io
+import lzma
 import math
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,10 +30,15 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _KINDS = "iufb"
 _REBUILD = "prepare it again"
 _MAX_HEADER = 64 << 10
+_MAX_AXES = 32  # of every version of NumPy
 _HEADERS = {
     (1, 0): npy.read_array_header_1_0,
     (2, 0): npy.read_array_header_2_0,
 }
+# Of what `zipfile` meets, a RuntimeError is a member that is encrypted.
+_ARCHIVE_FAILURES = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError
+)  # fmt: skip
 _FIX = "store plain numbers with numpy.save, without allow_pickle"
 
 
@@ -87,7 +94,7 @@ def read_npz(path: Path, *, max_bytes: int = 8 << 30) -> dict[str, npt.NDArray[A
                         )
                     name = member.filename.removesuffix(".npy")
                     found[name] = _member(archive.read(member), f"{path}:{name}")
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except _ARCHIVE_FAILURES as error:
             raise InputError(
                 path, f"is a damaged .npz archive: {error}", "copy it again"
             ) from error
@@ -182,6 +189,13 @@ def _header(handle: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dty
         raise InputError(
             where, f"has a damaged header: {str(error)[:100]}", "copy it again"
         ) from error
+    if (
+        len(shape) > _MAX_AXES
+        or any(isinstance(side, bool) or side < 0 for side in shape)
+        or math.prod(max(side, 1) for side in shape) * max(dtype.itemsize, 1) > sys.maxsize
+    ):
+        text = str(shape)
+        raise InputError(where, f"has a damaged header: shape {text[:80]}", "copy it again")
     if not is_number(dtype) and dtype.kind not in "SU":
         kind = "Python objects" if dtype.hasobject else str(dtype)
         raise InputError(where, f"holds {kind}, real numbers are needed", _FIX)

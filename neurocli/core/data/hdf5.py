@@ -44,6 +44,7 @@ __all__ = [
     "create",
     "h5_attributes",
     "h5_dataset",
+    "h5_names",
     "h5_read",
     "has_zstd",
     "open_h5",
@@ -151,6 +152,27 @@ def _follow(file: Any, name: str, where: str) -> Any:
 def _listing(group: Any) -> str:
     names = [str(name) for name in group.keys()]  # noqa: SIM118
     return ", ".join(names[:8]) or "nothing"
+
+
+def h5_names(group: Any) -> list[str]:
+    """Return the names of what a group itself holds; links to somewhere else are left out.
+
+    Args:
+        group: A file or group; anything else holds nothing.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    if not isinstance(group, h5py.Group):
+        return []
+    try:
+        return [
+            str(name)
+            for name in group.keys()  # noqa: SIM118
+            if isinstance(group.get(name, getlink=True), h5py.HardLink)
+        ]
+    except _FAILURES as error:
+        raise _damaged(group.file.filename, f"group {group.name}", error) from error
 
 
 def check_chunks(dataset: Any) -> None:

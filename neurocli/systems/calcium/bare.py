@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocli.core.data.arrays import read_npy, read_npz
-from neurocli.core.data.hdf5 import h5_dataset, h5_read
+from neurocli.core.data.hdf5 import h5_dataset, h5_names, h5_read
 from neurocli.core.data.mapped import h5_map
 from neurocli.core.errors import InputError
-from neurocli.systems.calcium.session import Session, checked_parts, names_of
+from neurocli.systems.calcium.session import Session, checked_parts, names_of, rate_of
 from neurocli.systems.calcium.stimuli import derived_parts
 
 NAMES = ("df_over_f", "dff", "dFF", "neural", "traces", "spikes", "data", "X", "C")
@@ -39,14 +39,12 @@ def read_suite2p(folder: Path, rate_hz: float) -> Session:
     Raises:
         InputError: An array is damaged or does not fit the others.
     """
-    raw = read_npy(folder / "F.npy", mapped=True)
-    if raw.ndim != 2:
-        raise InputError(folder / "F.npy", f"has {raw.ndim} axes, cells and frames are needed")
+    raw = _matrix(folder / "F.npy", mapped=True)
     keep = np.ones(len(raw), dtype=bool)
     repairs = []
     if (folder / "iscell.npy").is_file():
-        said = read_npy(folder / "iscell.npy")
-        if said.ndim != 2 or len(said) != len(raw):
+        said = _matrix(folder / "iscell.npy")
+        if len(said) != len(raw):
             raise InputError(folder / "iscell.npy", f"has shape {said.shape} for {len(raw)} cells")
         keep = said[:, 0] > 0.5
         repairs.append(f"{int(keep.sum())} of {len(raw)} regions are cells")
@@ -54,18 +52,42 @@ def read_suite2p(folder: Path, rate_hz: float) -> Session:
         raise InputError(folder / "iscell.npy", "accepts no cell", "curate the cells first")
     values = np.asarray(raw[keep], dtype=np.float64)
     if (folder / "Fneu.npy").is_file():
-        neuropil = read_npy(folder / "Fneu.npy", mapped=True)
+        neuropil = _matrix(folder / "Fneu.npy", mapped=True)
         if neuropil.shape != raw.shape:
             raise InputError(folder / "Fneu.npy", f"has shape {neuropil.shape}, F has {raw.shape}")
         values = values - _NEUROPIL * neuropil[keep]
         repairs.append(f"{_NEUROPIL} of the neuropil signal was taken off")
-    base = np.percentile(values, _BASELINE, axis=1, keepdims=True)
-    # A baseline near zero after the neuropil is gone would blow the ratio up.
-    scale = np.maximum(np.abs(base), np.abs(values).mean(1, keepdims=True) * 1e-3 + 1e-12)
-    traces = ((values - base) / scale).T.astype(np.float32)
+    traces = _relative(values).T.astype(np.float32)
     names = [str(cell) for cell in np.flatnonzero(keep)]
     name = folder.parent.name if folder.name in ("plane0", "suite2p") else folder.name
     return _session(name, traces, rate_hz, {}, ("suite2p", names, tuple(repairs)))
+
+
+def _matrix(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
+    values = read_npy(path, mapped=mapped)
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiub":
+        raise InputError(
+            path,
+            f"has shape {values.shape} of {values.dtype}, a table of numbers is needed",
+            "one row per region is needed",
+        )
+    return values
+
+
+def _relative(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return (F - F0) / F0 of cells (N, T)."""
+    # A missing frame must not take its whole cell along; cells without a number stay NaN.
+    gaps = np.isnan(values).any(1) & ~np.isnan(values).all(1)
+    base = np.percentile(values, _BASELINE, axis=1, keepdims=True)
+    height = np.abs(values).mean(1, keepdims=True)
+    if gaps.any():
+        base[gaps] = np.nanpercentile(values[gaps], _BASELINE, axis=1, keepdims=True)
+        height[gaps] = np.nanmean(np.abs(values[gaps]), axis=1, keepdims=True)
+    # A baseline near zero after the neuropil is gone would blow the ratio up.
+    found: npt.NDArray[np.float64] = (values - base) / np.maximum(
+        np.abs(base), height * 1e-3 + 1e-12
+    )
+    return found
 
 
 def read_arrays(path: Path, rate_hz: float) -> list[Session]:
@@ -103,7 +125,7 @@ def read_arrays(path: Path, rate_hz: float) -> list[Session]:
 def find_matrix(file: Any) -> str | None:
     """Return the name of a matrix of traces at the root of an HDF5 file, or None."""
     for name in NAMES:
-        if name in file and getattr(file[name], "ndim", 0) == 2:
+        if name in h5_names(file) and getattr(file[name], "ndim", 0) == 2:
             return name
     return None
 
@@ -123,8 +145,8 @@ def read_hdf5(file: Any, path: Path, rate_hz: float) -> Session:
     assert main is not None
     traces = h5_map(h5_dataset(file, main, n_dims=2))
     rest = {
-        str(name): h5_read(h5_dataset(file, str(name)))
-        for name in file
+        name: h5_read(h5_dataset(file, name))
+        for name in h5_names(file)
         if name != main and getattr(file[name], "shape", None) and file[name].dtype.kind in "fiub"
     }
     return _from_arrays(path.stem, traces, rest, rate_hz, f"{path}:{main}")
@@ -152,8 +174,17 @@ def _from_arrays(
         repairs.append("the traces are stored neurons first and were turned")
     n_frames = traces.shape[0]
     rate, start = rate_hz, 0.0
-    if times is not None and len(times) == n_frames and times[-1] > times[0]:
-        start, rate = float(times[0]), float((n_frames - 1) / (times[-1] - times[0]))
+    if times is not None:
+        try:
+            if len(times) != n_frames:
+                raise InputError(where, f"{len(times)} times for {n_frames} frames")
+            start, rate = float(times[0]), rate_of(times, where)
+        except InputError:
+            start = 0.0
+            repairs.append(
+                f"the {len(times)} time stamps are no clock of the {n_frames} frames: "
+                f"{rate_hz:g} Hz was taken instead"
+            )
     masks = {part: key for part, key in _MASKS.items() if key in rest}
     labels = {
         key: _label(values)

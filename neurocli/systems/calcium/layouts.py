@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neurocli.core.data.hdf5 import h5_attributes, h5_dataset, h5_read
+from neurocli.core.data.hdf5 import h5_attributes, h5_dataset, h5_names, h5_read
 from neurocli.core.data.mapped import h5_map, h5_texts
 from neurocli.core.errors import InputError
-from neurocli.systems.calcium.session import Session, Table, checked_parts, names_of
+from neurocli.systems.calcium.session import Session, Table, checked_parts, names_of, rate_of
 from neurocli.systems.calcium.stimuli import (
     STIMULI,
     canonical,
@@ -37,7 +37,7 @@ def find_traces(file: Any) -> str | None:
     """Return the path of the trace dataset of such a file, or None when it is none."""
     for group in TRACE_GROUPS:
         for name in TRACE_NAMES:
-            if group in file and name in _keys(file[group]):
+            if group in h5_names(file) and name in h5_names(file[group]):
                 return f"{group}/{name}"
     return None
 
@@ -89,35 +89,53 @@ def read_stimuli(file: Any, clock: tuple[float, float]) -> tuple[dict[str, Table
     Args:
         file: The open file.
         clock: Time of the first frame and frames per second.
+
+    Raises:
+        InputError: A table is damaged, or its starts and ends do not belong together.
     """
     tables: dict[str, Table] = {}
     counts: dict[str, int] = {}
-    for stimulus in _keys(file):
+    for stimulus in h5_names(file):
         node = file[stimulus]
-        if not {"start", "end"} <= set(_keys(node)) or stimulus.endswith(("domain", "_epochs")):
+        if not {"start", "end"} <= set(h5_names(node)) or stimulus.endswith(("domain", "_epochs")):
             continue
-        counts[stimulus] = int(node["start"].shape[0])
+        counts[stimulus] = int(getattr(node["start"], "size", 0))
         if stimulus in STIMULI:
-            start, stop = frames_of(
-                _floats(file, f"{stimulus}/start"), _floats(file, f"{stimulus}/end"), clock
-            )
+            start, stop = _intervals(file, stimulus, clock)
             values = {
-                key: _floats(file, f"{stimulus}/{key}")
-                for key in _keys(node)
+                key: floats(file, f"{stimulus}/{key}")
+                for key in h5_names(node)
                 if key not in ("start", "end", "timestamps")
                 and not key.endswith("_mask")
-                and node[key].shape[:1] == start.shape
+                and getattr(node[key], "shape", ())[:1] == start.shape
             }
             tables[stimulus] = canonical(stimulus, Table(start, stop, values))
     return tables, counts
 
 
-def _keys(node: Any) -> list[str]:
-    keys = getattr(node, "keys", None)
-    return [str(key) for key in keys()] if keys is not None else []
+def _intervals(
+    file: Any, name: str, clock: tuple[float, float]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    start, end = (floats(file, f"{name}/{key}") for key in ("start", "end"))
+    if start.ndim != 1 or start.shape != end.shape:
+        raise InputError(
+            f"{file.filename}:{name}",
+            f"has starts of shape {start.shape} and ends of shape {end.shape}",
+            "one start and one end per interval are needed",
+        )
+    return frames_of(start, end, clock)
 
 
-def _floats(file: Any, name: str) -> npt.NDArray[np.float64]:
+def floats(file: Any, name: str) -> npt.NDArray[np.float64]:
+    """Return a dataset in double precision.
+
+    Args:
+        file: The open file.
+        name: Path of the dataset.
+
+    Raises:
+        InputError: There is none, or it is damaged.
+    """
     values: npt.NDArray[np.float64] = h5_read(h5_dataset(file, name)).astype(np.float64)
     return values
 
@@ -126,18 +144,19 @@ def _clock(file: Any, group: Any, name: str, shape: tuple[int, ...]) -> tuple[fl
     base = name.partition("/")[0]
     rate = h5_attributes(group).get("sampling_rate")
     holder = next((p for p in (f"{base}/domain", "domain") if p in file), None)
-    start = float(_floats(file, f"{holder}/start").ravel()[0]) if holder else 0.0
-    if isinstance(rate, (int, float)) and rate > 0:
+    start = float(floats(file, f"{holder}/start").ravel()[0]) if holder else 0.0
+    if isinstance(rate, (int, float)) and 0 < rate < np.inf:
         return start, float(rate)
     if f"{base}/timestamps" in file:
-        times = _floats(file, f"{base}/timestamps")
-        return float(times[0]), float((len(times) - 1) / (times[-1] - times[0]))
+        times = floats(file, f"{base}/timestamps")
+        rate = rate_of(times, f"{file.filename}:{base}/timestamps")
+        return float(times[0]), rate
     if holder is None:
         raise InputError(
             f"{file.filename}:{base}", "has neither sampling_rate nor domain", "make the file again"
         )
-    end = float(_floats(file, f"{holder}/end").ravel()[-1])
-    if not end > start:
+    end = float(floats(file, f"{holder}/end").ravel()[-1])
+    if not start < end < np.inf:
         raise InputError(f"{file.filename}:{holder}", f"runs from {start} to {end} s")
     return start, (max(shape) - 1) / (end - start)
 
@@ -160,7 +179,7 @@ def _parts(
     file: Any, group: Any, n_frames: int, clock: tuple[float, float]
 ) -> tuple[Mapping[str, npt.NDArray[np.int64]] | None, str]:
     base = group.name.strip("/")
-    masks = {part: f"{base}/{name}" for part, name in _MASKS.items() if name in _keys(group)}
+    masks = {part: f"{base}/{name}" for part, name in _MASKS.items() if name in h5_names(group)}
     if masks:
         read = {part: h5_read(h5_dataset(file, name)).astype(bool) for part, name in masks.items()}
         where = {part: f"{file.filename}:{name}" for part, name in masks.items()}
@@ -170,7 +189,7 @@ def _parts(
         return None, ""
     read = {}
     for part, name in domains.items():
-        start, stop = frames_of(_floats(file, f"{name}/start"), _floats(file, f"{name}/end"), clock)
+        start, stop = _intervals(file, name, clock)
         read[part] = np.zeros(n_frames, dtype=bool)
         for a, b in zip(start, stop, strict=True):
             read[part][a:b] = True
@@ -181,28 +200,34 @@ def _parts(
 def _running(
     file: Any, n_frames: int, clock: tuple[float, float]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    if "running/running_speed" not in file or "running/timestamps" not in file:
+    if not {"timestamps", "running_speed"} <= set(h5_names(file.get("running"))):
         return {}
-    return resampled("running", _floats(file, "running/timestamps"),
-                     _floats(file, "running/running_speed"), n_frames, clock)  # fmt: skip
+    names = ("running/timestamps", "running/running_speed")
+    return resampled("running", (file, *names), n_frames, clock)
 
 
 def resampled(
-    name: str,
-    times_s: npt.NDArray[np.float64],
-    values: npt.NDArray[np.float64],
-    n_frames: int,
-    clock: tuple[float, float],
+    name: str, source: tuple[Any, str, str], n_frames: int, clock: tuple[float, float]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return a signal at the clock of the frames by linear interpolation, NaN outside its time.
 
     Args:
         name: Label to give it.
-        times_s: Times (n,).
-        values: (n,) or (n, 1).
+        source: The open file, and its datasets of times (n,) and values (n,) or (n, 1).
         n_frames: T.
         clock: Time of the first frame and frames per second.
+
+    Raises:
+        InputError: A dataset is damaged, or times and values are not equally many.
     """
+    file, times_name, values_name = source
+    times_s, values = floats(file, times_name), floats(file, values_name)
+    if times_s.ndim != 1 or values.shape[:1] != times_s.shape:
+        raise InputError(
+            f"{file.filename}:{values_name}",
+            f"has shape {values.shape} for times of shape {times_s.shape}",
+            "one value per time is needed",
+        )
     flat = values.reshape(len(values), -1)[:, 0]
     good = np.isfinite(flat) & np.isfinite(times_s)
     if good.sum() < 2:

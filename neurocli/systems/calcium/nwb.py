@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neurocli.core.data.hdf5 import h5_attributes, h5_dataset, h5_read
+from neurocli.core.data.hdf5 import h5_attributes, h5_dataset, h5_names, h5_read
 from neurocli.core.data.mapped import h5_map
 from neurocli.core.errors import InputError
-from neurocli.systems.calcium.layouts import _floats, _keys, resampled
-from neurocli.systems.calcium.session import Session, Table, names_of
+from neurocli.systems.calcium.layouts import floats, resampled
+from neurocli.systems.calcium.session import Session, Table, names_of, rate_of
 from neurocli.systems.calcium.stimuli import STIMULI, canonical, derived_parts, frame_labels
 
 _PIPELINE = "processing/brain_observatory_pipeline"
@@ -44,7 +44,7 @@ def read_session(file: Any, path: Path) -> Session:
     """
     place = _DFF if f"{_DFF}/data" in file else _version_2_place(file)
     if place is None:
-        kinds = [key for key in ("units", "acquisition") if _keys(file.get(key))]
+        kinds = [key for key in ("units", "acquisition") if h5_names(file.get(key))]
         raise InputError(
             f"{path}:processing",
             "is NWB without optical physiology (no DfOverF or Fluorescence)"
@@ -62,11 +62,11 @@ def read_session(file: Any, path: Path) -> Session:
     repairs += _irregular(times, rate)
     stimuli, counts = _stimuli(file, n_frames)
     segments, split = derived_parts(stimuli, n_frames, rate)
-    cells = _floats(file, _CELLS).astype(np.int64).tolist() if _CELLS in file else None
+    cells = floats(file, _CELLS).astype(np.int64).tolist() if _CELLS in file else None
     labels: dict[str, npt.NDArray[Any]] = {**frame_labels(stimuli, n_frames)}
     if f"{_RUNNING}/data" in file and f"{_RUNNING}/timestamps" in file:
-        times_s, speed = (_floats(file, f"{_RUNNING}/{key}") for key in ("timestamps", "data"))
-        labels |= resampled("running", times_s, speed, n_frames, (start_s, rate))
+        names = (f"{_RUNNING}/timestamps", f"{_RUNNING}/data")
+        labels |= resampled("running", (file, *names), n_frames, (start_s, rate))
     return Session(
         name=path.stem,
         traces=traces,
@@ -83,10 +83,10 @@ def read_session(file: Any, path: Path) -> Session:
 
 
 def _version_2_place(file: Any) -> str | None:
-    for module in _keys(file.get("processing")):
+    for module in h5_names(file.get("processing")):
         for kind in ("DfOverF", "Fluorescence"):
             holder = f"processing/{module}/{kind}"
-            for series in _keys(file.get(holder)):
+            for series in h5_names(file.get(holder)):
                 if f"{holder}/{series}/data" in file:
                     return f"{holder}/{series}"
     return None
@@ -94,14 +94,12 @@ def _version_2_place(file: Any) -> str | None:
 
 def _clock(file: Any, place: str) -> tuple[npt.NDArray[np.float64] | None, float, float]:
     if f"{place}/timestamps" in file:
-        times = _floats(file, f"{place}/timestamps")
-        span = times[-1] - times[0] if len(times) > 1 else 0.0
-        if not span > 0:
-            raise InputError(f"{file.filename}:{place}/timestamps", "does not run forward in time")
-        return times, float(times[0]), float((len(times) - 1) / span)
+        times = floats(file, f"{place}/timestamps")
+        per_second = rate_of(times, f"{file.filename}:{place}/timestamps")
+        return times, float(times[0]), per_second
     if f"{place}/starting_time" in file:
         rate = h5_attributes(file[f"{place}/starting_time"]).get("rate")
-        if isinstance(rate, (int, float)) and rate > 0:
+        if isinstance(rate, (int, float)) and 0 < rate < np.inf:
             return None, float(_read_scalar(file, f"{place}/starting_time")), float(rate)
     raise InputError(f"{file.filename}:{place}", "has neither timestamps nor a rate")
 
@@ -132,16 +130,21 @@ def _stimuli(file: Any, n_frames: int) -> tuple[dict[str, Table], dict[str, int]
     tables: dict[str, Table] = {}
     counts: dict[str, int] = {}
     holder = file.get("stimulus/presentation")
-    for name in _keys(holder):
+    for name in h5_names(holder):
         stimulus = name.removesuffix("_stimulus")
         place = f"stimulus/presentation/{name}"
-        if "frame_duration" not in _keys(file[place]):
+        if "frame_duration" not in h5_names(file[place]):
             continue
         duration = h5_read(h5_dataset(file, f"{place}/frame_duration", n_dims=2)).astype(np.int64)
+        if duration.shape[1] != 2:
+            raise InputError(
+                f"{file.filename}:{place}/frame_duration",
+                f"has {duration.shape[1]} columns, first and last frame are needed",
+            )
         counts[stimulus] = len(duration)
         if stimulus not in STIMULI:
             continue
-        values = _version_1_values(file, place, stimulus)
+        values = _version_1_values(file, place, stimulus, len(duration))
         start = np.clip(duration[:, 0], 0, n_frames)
         stop = np.clip(duration[:, 1] + 1, 0, n_frames)
         keep = np.ones(len(start), dtype=bool)
@@ -153,8 +156,14 @@ def _stimuli(file: Any, n_frames: int) -> tuple[dict[str, Table], dict[str, int]
     return tables, counts
 
 
-def _version_1_values(file: Any, place: str, stimulus: str) -> dict[str, npt.NDArray[np.float64]]:
-    data = _floats(file, f"{place}/data")
+def _version_1_values(
+    file: Any, place: str, stimulus: str, n_rows: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    data = floats(file, f"{place}/data")
+    if len(data.shape) == 0 or len(data) != n_rows or ("gratings" in stimulus and data.ndim != 2):
+        raise InputError(
+            f"{file.filename}:{place}/data", f"has shape {data.shape} for {n_rows} presentations"
+        )
     if "gratings" not in stimulus:
         return {"frame": data.reshape(len(data), -1)[:, 0]}
     names = ("temporal_frequency", "orientation")

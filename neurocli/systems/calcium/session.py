@@ -128,7 +128,7 @@ def mask_of(segments: Segments, n_frames: int) -> npt.NDArray[np.bool_]:
 def checked_parts(
     masks: Mapping[str, npt.NDArray[np.bool_]], n_frames: int, where: Mapping[str, str]
 ) -> dict[str, Segments]:
-    """Return segments of masks that fit the recording and do not overlap.
+    """Return segments of masks that fit the recording and do not overlap; no mask, no segment.
 
     Args:
         masks: Part -> (T,) whether a frame belongs to it.
@@ -155,7 +155,25 @@ def checked_parts(
                     "parts must not overlap, or held-out figures mean nothing",
                 )
         seen[part] = mask
-    return {part: runs_of(mask) for part, mask in masks.items()}
+    return {part: runs_of(masks.get(part, [])) for part in PARTS}
+
+
+def rate_of(times_s: npt.NDArray[Any], where: str) -> float:
+    """Return the frames per second that time stamps tell.
+
+    Args:
+        times_s: Times of the frames (T,).
+        where: File and dataset, for errors.
+
+    Raises:
+        InputError: They are not one finite time per frame that goes forward.
+    """
+    if times_s.ndim != 1 or len(times_s) < 2:
+        raise InputError(where, f"has shape {times_s.shape}", "one time stamp per frame is needed")
+    span = float(times_s[-1] - times_s[0])
+    if not 0 < span < np.inf:
+        raise InputError(where, "does not run forward in time", "check the clock of the recording")
+    return (len(times_s) - 1) / span
 
 
 def cleaned(session: Session, where: str) -> Session:

@@ -56,12 +56,14 @@ def column(values: Mapping[str, npt.NDArray[np.generic]], name: str) -> tuple[st
     for spelling in _ALIASES[name]:
         if spelling in values:
             found = np.asarray(values[spelling], dtype=np.float64)
-            return spelling, found.reshape(len(found), -1)[:, 0]
+            return spelling, found if found.ndim == 1 else found.reshape(len(found), -1)[:, 0]
     return None
 
 
 def frames_of(start_s: Float, stop_s: Float, clock: tuple[float, float]) -> tuple[Int, Int]:
     """Return first frame and frame after the last of intervals, start <= t < stop.
+
+    An interval without a start or an end holds no frame.
 
     Args:
         start_s: Starts (n,).
@@ -69,8 +71,10 @@ def frames_of(start_s: Float, stop_s: Float, clock: tuple[float, float]) -> tupl
         clock: Time of the first frame and frames per second.
     """
     first, rate = clock
+    known = np.isfinite(start_s) & np.isfinite(stop_s)
     edges = [
-        np.ceil((np.asarray(s) - first) * rate - _EPS).astype(np.int64) for s in (start_s, stop_s)
+        np.ceil((np.where(known, s, first) - first) * rate - _EPS).astype(np.int64)
+        for s in (start_s, stop_s)
     ]
     return np.maximum(edges[0], 0), np.maximum(edges[1], 0)
 

@@ -6,6 +6,7 @@ The traces are float32, frames first, in one piece, so a run maps them instead o
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from neurocli.core.data.arrays import npy_bytes, read_npy
 from neurocli.core.data.documents import read_json
 from neurocli.core.errors import InputError
 from neurocli.core.paths import durable_json, durable_write
-from neurocli.systems.calcium.session import PARTS, Session
+from neurocli.systems.calcium.session import PARTS, Segments, Session
 
 SESSION_FILE, TRACES_FILE, LABELS_FOLDER = "session.json", "traces.npy", "labels"
 SCHEMA = "neuro/calcium-session/1"
@@ -39,11 +40,12 @@ def write_stored(session: Session, folder: Path) -> list[str]:
         Names of the files, the main one first.
 
     Raises:
+        InputError: Two labels would have one file name.
         NeuroError: The disk is full or the folder cannot be written.
     """
     names = [SESSION_FILE, TRACES_FILE]
+    labels = _by_file(session)
     durable_write(folder / TRACES_FILE, npy_bytes(session.rows(slice(None))))
-    labels = {re.sub(r"[^A-Za-z0-9_.-]", "_", name): v for name, v in session.labels.items()}
     for name, values in labels.items():
         (folder / LABELS_FOLDER).mkdir(exist_ok=True)
         durable_write(folder / LABELS_FOLDER / f"{name}.npy", npy_bytes(values))
@@ -79,29 +81,34 @@ def read_stored(folder: Path) -> Session:
     if record.get("schema") != SCHEMA:
         raise InputError(path, f"is of the schema {record.get('schema')!r}, {SCHEMA} is needed")
     traces = read_npy(folder / TRACES_FILE, mapped=True)
+    if traces.ndim != 2 or traces.dtype.kind not in "fiu":
+        raise InputError(
+            folder / TRACES_FILE, f"has shape {traces.shape} of {traces.dtype}", "prepare it again"
+        )
     try:
         segments = {
             part: np.array(record["segments"].get(part, []), dtype=np.int64).reshape(-1, 2)
             for part in PARTS
         }
-        neurons = tuple(map(str, record["neurons"]))
-        labels = {name: _label(folder, name, len(traces)) for name in record["labels"]}
-        told: dict[str, Any] = {key: record[key] for key in ("layout", "split", "stimuli")}
+        neurons = tuple(_texts(record, "neurons"))
+        labels = {name: _label(folder, name, len(traces)) for name in _texts(record, "labels")}
+        told: dict[str, Any] = {key: str(record[key]) for key in ("layout", "split")}
         session = Session(
             name=str(record["name"]),
             traces=traces,
-            rate_hz=float(record["rate_hz"]),
+            rate_hz=_rate(float(record["rate_hz"])),
             start_s=float(record["start_s"]),
             segments=segments,
             labels=labels,
             neurons=neurons,
-            repairs=tuple(record["repairs"]),
+            stimuli={str(name): int(count) for name, count in record["stimuli"].items()},
+            repairs=tuple(_texts(record, "repairs")),
             **told,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(path, f"is no sound description: {error}", "prepare it again") from error
-    last = max((int(own.max(initial=0)) for own in segments.values()), default=0)
-    if traces.ndim != 2 or traces.shape[1] != len(neurons) or last > len(traces):
+    _check_segments(segments, len(traces), path)
+    if traces.shape[1] != len(neurons):
         raise InputError(
             folder / TRACES_FILE,
             f"has shape {traces.shape}, which {SESSION_FILE} does not describe",
@@ -109,10 +116,54 @@ def read_stored(folder: Path) -> Session:
     return session
 
 
+def _by_file(session: Session) -> dict[str, npt.NDArray[Any]]:
+    """Return labels by the names that their files may have."""
+    found: dict[str, npt.NDArray[Any]] = {}
+    for name, values in session.labels.items():
+        safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name) or "_"
+        if safe in found:
+            raise InputError(
+                session.name, f"has two labels that are '{safe}' as a file", "rename one of them"
+            )
+        found[safe] = values
+    return found
+
+
+def _texts(record: dict[str, Any], key: str) -> list[str]:
+    found = record[key]
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"{key} is no list of texts")
+    return found
+
+
+def _rate(rate_hz: float) -> float:
+    if not 0 < rate_hz < float("inf"):
+        raise ValueError(f"rate_hz is {rate_hz}")
+    return rate_hz
+
+
+def _check_segments(segments: dict[str, Segments], n_frames: int, path: Path) -> None:
+    """Refuse segments that run backward, leave the recording or share frames."""
+    for part, own in segments.items():
+        edges = own.ravel()
+        if (np.diff(edges) < 0).any() or (own[:, 0] >= own[:, 1]).any():
+            raise InputError(path, f"has segments of '{part}' that run backward or overlap")
+        if len(edges) and (edges[0] < 0 or edges[-1] > n_frames):
+            raise InputError(path, f"has segments of '{part}' outside the {n_frames} frames")
+    every = sorted((int(a), int(b)) for own in segments.values() for a, b in own)
+    for (_, stop), (start, _) in pairwise(every):
+        if start < stop:
+            raise InputError(path, f"has parts that share frame {start}", "prepare it again")
+
+
 def _label(folder: Path, name: str, n_frames: int) -> npt.NDArray[Any]:
     if not _NAME.fullmatch(name):
         raise InputError(folder / SESSION_FILE, f"names a label {name!r}, which is no file name")
     values = read_npy(folder / LABELS_FOLDER / f"{name}.npy")
-    if values.ndim not in (1, 2) or len(values) != n_frames:
-        raise InputError(folder / LABELS_FOLDER / f"{name}.npy", f"has shape {values.shape}")
+    if values.ndim not in (1, 2) or len(values) != n_frames or values.dtype.kind in "SU":
+        raise InputError(
+            folder / LABELS_FOLDER / f"{name}.npy",
+            f"has shape {values.shape} of {values.dtype} for {n_frames} frames",
+            "prepare it again",
+        )
     return values

@@ -30,7 +30,7 @@ def test_objects_and_damage_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     with path.open("wb") as handle:
         np.lib.format.write_array(handle, np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="Python objects, real numbers are needed"):
+    with pytest.raises(InputError, match="Python objects"):
         open_array(path)
     with pytest.raises(InputError, match="cannot hold"):
         write_array(path, np.array([{}], dtype=object))

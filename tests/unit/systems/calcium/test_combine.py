@@ -1,0 +1,158 @@
+"""What is done to traces before a model sees them: scale, slow drift, padding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neurocli.systems.calcium import scaling
+from neurocli.systems.calcium.combine import apply_mode, highpassed, padded
+from neurocli.systems.calcium.scaling import fit_scaler
+from neurocli.systems.calcium.session import Session, mask_of, names_of
+
+EMPTY = np.zeros((0, 2), dtype=np.int64)
+
+
+def session_of(traces: Any, train: Any = None, rate_hz: float = 30.0, **more: Any) -> Session:
+    own = np.array([[0, len(traces)]] if train is None else train)
+    return Session(
+        name=more.pop("name", "s"),
+        traces=traces,
+        rate_hz=rate_hz,
+        start_s=0.0,
+        segments={"train": own, "val": EMPTY, "test": EMPTY},
+        labels=more.pop("labels", {}),
+        neurons=names_of(traces.shape[1]),
+        layout="array",
+        split="by hand",
+        **more,
+    )
+
+
+@pytest.fixture
+def noise() -> Any:
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(500, 4)) * [1, 5, 0.1, 2] + [0, 3, -7, 1e4]).astype(np.float32)
+
+
+# Scale
+
+
+def test_the_scale_is_that_of_the_training_part_alone(noise: Any) -> None:
+    train = np.array([[10, 100], [200, 331]])
+    changed = noise.copy()
+    changed[~mask_of(train, 500)] += 1e3  # nothing outside may count
+    scaler = fit_scaler(session_of(changed, train))
+    own = noise[mask_of(train, 500)].astype(np.float64)
+    # numpy in double precision: (x - mean) / std with std over n, not n - 1.
+    expected = (own - own.mean(0)) / own.std(0)
+    found = own * scaler.factor.double().numpy() + scaler.shift.double().numpy()
+    # Single precision keeps 7 digits of shifts of up to 5000 standard deviations.
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert scaler.factor.numpy() == pytest.approx(1 / own.std(0), rel=1e-6)
+
+
+def test_blocks_change_nothing(noise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit_scaler(session_of(noise))
+    monkeypatch.setattr(scaling, "_BLOCK", 13)
+    blocks = fit_scaler(session_of(noise))
+    assert blocks.factor.numpy() == pytest.approx(whole.factor.numpy(), rel=1e-6)
+    assert blocks.shift.numpy() == pytest.approx(whole.shift.numpy(), rel=1e-6)
+
+
+def test_a_large_offset_costs_no_digits() -> None:
+    rng = np.random.default_rng(1)
+    # Doubles around a million: naive sums of squares would lose the spread of a thousandth.
+    small = rng.normal(size=(1000, 1)) * 0.5
+    traces = (1e6 + small).astype(np.float32)
+    scaler = fit_scaler(session_of(traces))
+    assert float(scaler.factor[0]) == pytest.approx(1 / traces.astype(np.float64).std(), rel=1e-6)
+
+
+def test_a_neuron_that_rests_in_training_stays_at_zero(noise: Any) -> None:
+    noise[:100, 2] = 4.0
+    scaler = fit_scaler(session_of(noise, np.array([[0, 100]])))
+    assert (float(scaler.factor[2]), float(scaler.shift[2])) == (0.0, 0.0)
+    assert np.isfinite(scaler.shift.numpy()).all()
+
+
+def test_only_the_used_neurons_have_a_scale(noise: Any) -> None:
+    some = replace(session_of(noise), columns=np.array([1, 3]), neurons=("1", "3"))
+    own = noise[:, [1, 3]].astype(np.float64)
+    assert fit_scaler(some).factor.numpy() == pytest.approx(1 / own.std(0), rel=1e-5)
+
+
+# Slow drift
+
+
+@pytest.mark.parametrize(
+    ("rate", "cutoff", "length"),
+    [(30.0, 1.0, 30), (30.0, 2.0, 15), (10.0, 0.5, 20), (30.0, 100.0, 3)],
+)
+def test_highpass_is_a_moving_average_taken_off(
+    noise: Any, rate: float, cutoff: float, length: int
+) -> None:
+    traces = noise[:120]
+    found = highpassed(session_of(traces, rate_hz=rate), cutoff)
+    # Slow: the mean of `length` frames from length // 2 before each on, its ends repeated.
+    for frame in range(0, 120, 7):
+        places = np.clip(np.arange(frame - length // 2, frame - length // 2 + length), 0, 119)
+        expected = traces[frame].astype(np.float64) - traces[places].astype(np.float64).mean(0)
+        assert found.traces[frame] == pytest.approx(expected, abs=1e-4)
+    assert found.repairs[-1] == f"a moving average of {length} frames was taken off"
+
+
+def test_highpass_keeps_what_is_fast_and_drops_what_is_slow() -> None:
+    seconds = np.arange(3000) / 30.0
+    fast = np.sin(2 * np.pi * 3.0 * seconds)
+    slow = 10 * np.sin(2 * np.pi * 0.01 * seconds)
+    found = highpassed(session_of((fast + slow)[:, None].astype(np.float32)), 0.2).traces[:, 0]
+    inner = slice(150, -150)  # away from the ends
+    # The average of 5 s takes off all of 3 Hz's whole periods: nothing of the fast is lost; of
+    # 0.01 Hz remains 1 - sinc(0.05), 0.4 % of 10.
+    assert found[inner] == pytest.approx(fast[inner], abs=0.05)
+
+
+def test_highpass_uses_the_kept_neurons_alone(noise: Any) -> None:
+    some = replace(session_of(noise), columns=np.array([0, 2]), neurons=("0", "2"))
+    found = highpassed(some, 1.0)
+    assert found.columns is None
+    assert found.traces.shape == (500, 2)
+    whole = highpassed(session_of(noise), 1.0)
+    assert np.array_equal(found.traces, whole.traces[:, [0, 2]])
+
+
+# Modes
+
+
+@pytest.fixture
+def pair(noise: Any) -> list[Session]:
+    labels = {"lap": np.arange(500) // 50, "only": np.zeros(500)}
+    first = session_of(noise, [[0, 400]], name="a", labels=labels, repairs=("x",))
+    second = session_of(noise[:200, :2], [[5, 50]], name="b", labels={"lap": np.zeros(200, int)})
+    return [first, second]
+
+
+def test_padding_puts_sessions_end_to_end(pair: list[Session], noise: Any) -> None:
+    found = padded(pair)
+    assert found.traces.shape == (700, 4)
+    assert np.array_equal(found.traces[:500], noise)
+    assert np.array_equal(found.traces[500:, :2], noise[:200, :2])
+    assert not found.traces[500:, 2:].any()
+    assert found.segments["train"].tolist() == [[0, 400], [505, 550]]
+    assert list(found.labels) == ["lap"]  # the other session has no `only`
+    assert found.repairs == ("a: x",)
+
+
+def test_modes_tell_what_they_cost(pair: list[Session]) -> None:
+    for mode in ("shared", "separate"):
+        assert apply_mode(pair, mode) == (pair, [])
+    assert apply_mode(pair, "first-only") == (pair[:1], ["1 further sessions are not used"])
+    assert apply_mode(pair[:1], "first-only") == (pair[:1], [])
+    assert apply_mode(pair[:1], "pad") == (pair[:1], [])
+    (together,), notes = apply_mode(pair, "pad")
+    assert together.name == "a+b"
+    assert "tell sessions apart" in notes[0]
