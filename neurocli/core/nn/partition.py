@@ -21,12 +21,15 @@ def log_partition(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
     Args:
         a: Rows of unit length.
         b: What they are compared with, of unit length.
-        scale: Inverse temperature; one that is learned, or above 20, takes the plain form.
+        scale: Inverse temperature; one that is learned, or above 20, takes the plain form, as do
+            vectors of half precision.
 
     Returns:
         (..., n).
     """
-    if isinstance(scale, Tensor) or not 0 < scale <= _LARGEST_SCALE or a.dtype == torch.bfloat16:
+    # Half precision cannot hold exp(-2 scale), nor may autocast turn the products into it.
+    is_half = a.dtype.itemsize < 4 or torch.is_autocast_enabled(a.device.type)
+    if isinstance(scale, Tensor) or not 0 < scale <= _LARGEST_SCALE or is_half:
         return torch.logsumexp(a @ b.mT * scale, -1)
     return cast(Tensor, _LogPartition.apply(a, b, scale))  # type: ignore[no-untyped-call]
 

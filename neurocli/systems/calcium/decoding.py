@@ -143,11 +143,10 @@ def _said(labels: npt.NDArray[Any], spec: LabelSpec) -> Float:
         turns: Float = np.angle(mean) / (2 * np.pi)
         frame: Float = np.round(turns * spec.period) % spec.period
         return frame
-    votes = np.stack([(labels == c).sum(1) for c in range(spec.period)], axis=1).astype(np.float64)
-    weight = 1e-6 / (1 + np.arange(labels.shape[1]))
-    for place in range(labels.shape[1]):
-        votes[np.arange(len(labels)), labels[:, place]] += weight[place]
-    voted: Float = votes.argmax(1).astype(np.float64)
+    is_class = labels[:, None] == np.arange(spec.period)[:, None]  # (m, classes, k)
+    # Less than a whole vote, and the more the later a class first comes.
+    lateness = is_class.argmax(2) / (labels.shape[1] + 1)
+    voted: Float = (is_class.sum(2) - lateness).argmax(1).astype(np.float64)
     return voted
 
 

@@ -17,6 +17,7 @@ from neurocli.core.nn.contrastive import prior_info_nce
 from neurocli.systems.calcium.sampling import Pairs, Sampler
 
 _DRAWS, _SEED = 8, 20
+_LEAST_BESSEL, _TERMS = 1e-290, 2000
 
 
 def attainable_bits(n_dims: int, scale: float) -> float:
@@ -29,13 +30,17 @@ def attainable_bits(n_dims: int, scale: float) -> float:
     >>> [round(attainable_bits(d, 1.0), 3) for d in (3, 8, 32, 128)]
     [1.21, 1.353, 1.42, 1.437]
     """
-    from scipy.special import gammaln, ive
+    from scipy.special import gammaln, ive, logsumexp
 
     order = n_dims / 2 - 1
     # ive is the Bessel function times exp(-scale), which would overflow.
-    log_mean = (
-        gammaln(n_dims / 2) + order * math.log(2 / scale) + math.log(ive(order, scale)) + scale
-    )
+    bessel = float(ive(order, scale))
+    if bessel > _LEAST_BESSEL:
+        log_mean = gammaln(n_dims / 2) + order * math.log(2 / scale) + math.log(bessel) + scale
+    else:  # of many outputs it underflows; the power series of the mean then needs few terms
+        m = np.arange(_TERMS)
+        terms = 2 * m * math.log(scale / 2) - gammaln(m + 1) - gammaln(n_dims / 2 + m)
+        log_mean = gammaln(n_dims / 2) + logsumexp(terms)
     return float((scale - log_mean) / math.log(2))
 
 

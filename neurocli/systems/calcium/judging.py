@@ -98,19 +98,26 @@ class Judgement:
         """Return one row per decoded window: session, label, time, target and prediction."""
         table: Rows = []
         for (number, name), own in self._decoded.items():
-            rate = self._about.rates_hz[number]
+            time_s = self._times(number)
             for at, centre in enumerate(own.centre):
                 table.append(
                     {
                         "session": self._about.names[number],
                         "label": name,
                         "frame": int(centre),
-                        "seconds": float(centre / rate),
+                        "seconds": time_s[int(centre)],
                         "target": _cell(own.target[at]),
                         "predicted": _cell(own.predicted[at]),
                     }
                 )
         return table
+
+    def _times(self, number: int) -> dict[int, float]:
+        """Return frame -> time in seconds on the session's own clock."""
+        own = [row for row in self._judged if row["piece"].session == number]
+        return {
+            int(c): float(t) for r in own for c, t in zip(r["centre"], r["time_s"], strict=True)
+        }
 
     @cached_property
     def _judged(self) -> Rows:

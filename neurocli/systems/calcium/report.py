@@ -58,8 +58,10 @@ def _embedding(run: Run, evaluation: Evaluation, folder: Path, name: str) -> Fig
         label, colour = _colour(folder, name)
     except InputError:
         return None
-    on = np.isfinite(colour)
-    if x.ndim != 2 or len(x) != len(colour) or on.sum() < 3:
+    if x.ndim != 2 or x.shape[1] < 2 or len(x) != len(colour):
+        return None
+    on = np.isfinite(colour) & np.isfinite(x).all(1)
+    if on.sum() < 3:
         return None
     flat, share = _two(x[on])
     step = -(-len(flat) // _MOST_POINTS)
@@ -90,7 +92,11 @@ def _embedding(run: Run, evaluation: Evaluation, folder: Path, name: str) -> Fig
 
 def _colour(folder: Path, name: str) -> tuple[str, npt.NDArray[np.float64]]:
     """Return the label that colours a session and its values, NaN for none."""
-    known = [path.name[len(name) + 1 : -4] for path in sorted(folder.glob(f"{name}.*.npy"))]
+    # A name may go on where another ends: files of `a.b` are no labels of `a`.
+    longer = tuple(f"{own}." for own in _sessions(folder) if own.startswith(f"{name}."))
+    names = sorted(path.name for path in folder.glob("*.npy") if path.name.startswith(f"{name}."))
+    known = [own[len(name) + 1 : -4] for own in names if own != f"{name}.npy"]
+    known = [label for label in known if not f"{name}.{label}.".startswith(longer)]
     others = [k for k in known if k not in _ASIDE and not k.endswith("_repeat")]
     for label in (*(k for k in _LABELS if k in known), *others):
         values = read_npy(folder / f"{name}.{label}.npy")

@@ -64,7 +64,7 @@ class EmbeddingTask(Task):
         self._objective = data.objective
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
-        """Return the loss of a batch, and the share of references whose positive is nearest."""
+        """Return the loss of a batch, and the temperature where it is learned."""
         encoders = cast(SessionEncoders, model)
         dense = self._dense(encoders, batch["rows"]) if "rows" in batch else None
         losses = []
@@ -77,7 +77,8 @@ class EmbeddingTask(Task):
             kept = [self._outputs(part, name) for part in parts]
             losses.append(self._loss(encoders, kept, draw["align"]))
         if encoders.log_scale is not None:
-            logs["temperature"] = float(1 / self._scale(encoders))
+            with torch.no_grad():
+                logs["temperature"] = float(1 / self._scale(encoders))
         return StepOutput(sum(losses[1:], losses[0]), logs)
 
     def _dense(self, model: SessionEncoders, rows: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -211,7 +212,12 @@ class EmbeddingTask(Task):
         frozen = self.config.train.freeze
         if frozen:  # an unseen session has neurons of its own, even when they are as many
             taken = {n: v for n, v in taken.items() if not n.startswith(_INPUTS)}
-        fresh = {name: value for name, value in own.items() if name not in taken}
+        # A trunk that the weights lack must not stay as it was drawn, least of all frozen.
+        fresh = {
+            name: value
+            for name, value in own.items()
+            if name not in taken and (name.startswith(_INPUTS) or name == "log_scale")
+        }
         load_weights(model, {**fresh, **taken}, label="--init-from")
         n_fresh = len({name.split(".")[1] for name in fresh if name.startswith(_INPUTS)})
         text = f"{len(taken)} of {len(weights)} tensors were taken"
