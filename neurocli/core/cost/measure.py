@@ -51,6 +51,7 @@ def measure_all(
     """
     measured: list[dict[str, Any]] = []
     left_out: list[tuple[str, str]] = []
+    hints: list[str | None] = []
     listener(WorkStarted("profile", len(targets), "models"))
     for target in targets:
         try:
@@ -62,15 +63,18 @@ def measure_all(
             listener(ItemDone(target.name, "done"))
         # Torch reports a full memory and a missing kernel as RuntimeError; the others go on.
         except (NeuroError, RuntimeError, MemoryError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            # The name stands beside the reason, so it need not be in it.
+            text = error.message if isinstance(error, NeuroError) else str(error)
+            reason = (text or type(error).__name__).splitlines()[0]
             left_out.append((target.name, reason))
+            hints.append(error.hint if isinstance(error, NeuroError) else None)
             listener(ItemDone(target.name, "failed", reason))
         # The next model must find the memory of this one free.
         gc.collect()
     listener(WorkFinished("profile"))
     if not measured:
         name, reason = left_out[0]
-        raise NeuroError(f"no model could be measured: {reason}", where=name)
+        raise NeuroError(f"no model could be measured: {reason}", where=name, hint=hints[0])
     return measured, left_out
 
 

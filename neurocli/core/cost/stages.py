@@ -66,7 +66,7 @@ def stage_rows(
         model(example)
     if training:
         # In a pass of its own: what is counted here is held by the count, not by the pass.
-        with _saved(stages_of(model), kept, rows):
+        with torch.enable_grad(), _saved(stages_of(model), kept, rows):
             model(example)
     return list(rows.values())
 

@@ -59,15 +59,16 @@ class LargeKernel(nn.Module):
         small, other = _with_norm(self.small, self.small_norm)
         margin = (large.shape[-1] - small.shape[-1]) // 2
         conv = DepthwiseConv3d(large.shape[0], large.shape[-1], bias=True)
+        conv = conv.to(next(self.large.parameters()))
         with torch.no_grad():
             conv.weight.copy_(large + F.pad(small, [margin] * 6))
             assert conv.bias is not None  # asked for three lines above
             conv.bias.copy_(offset + other)
-        return conv.to(large.device)
+        return conv
 
 
 def _with_norm(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return kernel (C,1,k,k,k) and offset (C,) of a convolution and the batch norm behind it."""
+    """Return kernel (C,1,k,k,k) and offset (C,) of a convolution and its batch norm, in float64."""
     if not isinstance(norm, nn.BatchNorm3d) or norm.running_mean is None:
         raise UsageError(
             f"a {type(norm).__name__} depends on each input and cannot be folded into a kernel",
@@ -76,11 +77,11 @@ def _with_norm(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
         )
     assert isinstance(conv, DepthwiseConv3d)
     assert norm.running_var is not None
-    # In float64, so that folding adds no rounding of its own.
+    # Rounded once, when both kernels are summed.
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     kernel = conv.weight.double() * scale.view(-1, 1, 1, 1, 1)
     offset = norm.bias.double() - norm.running_mean.double() * scale
-    return kernel.to(conv.weight.dtype), offset.to(conv.weight.dtype)
+    return kernel, offset
 
 
 class RepLKBlock(nn.Module):

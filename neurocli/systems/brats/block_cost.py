@@ -206,6 +206,8 @@ def stem_cost(plan: StagePlan, c_in: int, c_out: int, grid: Grid, wide: Widening
         hidden = max(c_out, c_in * wide.expand)
         if hidden != c_in:
             tally.mark_first(c_in, hidden, 1, grid)
+        else:  # nothing is widened: the depthwise convolution comes first
+            tally.mark_first(1, hidden, 3, grid)
     elif block == "ghost":
         _ghost(tally, c_in, c_out // 2, grid)
         _ghost(tally, c_out // 2, c_out, grid)

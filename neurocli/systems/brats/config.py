@@ -19,6 +19,7 @@ from neurocli.systems.brats.stages import STEM_NAMES, StagePlan, parse_stage, pa
 
 N_CLASSES = 4
 """Background, necrotic core, edema, enhancing tumour."""
+_SWIN_STAGES = 4
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 Modalities = Annotated[tuple[Modality, ...], BeforeValidator(as_texts)]
 Norm = Literal["bn", "in", "gn"]
@@ -207,6 +208,24 @@ class SwinUnetrConfig(SegmentationConfig):
     num_heads: IntTuple = (3, 6, 12, 24)
     window_size: int = Field(7, ge=2)
     use_v2: bool = Field(False, description="a residual convolution before each stage")
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> SwinUnetrConfig:
+        for key, sizes in (("depths", self.depths), ("num_heads", self.num_heads)):
+            if len(sizes) != _SWIN_STAGES or min(sizes) < 1:
+                raise UsageError(
+                    f"{list(sizes)} are no {_SWIN_STAGES} sizes of 1 or more",
+                    where=f"model.{key}",
+                    hint=f"one for each of {_SWIN_STAGES} stages",
+                )
+        for level, heads in enumerate(self.num_heads):
+            width = self.feature_size * 2**level
+            if width % heads:
+                raise UsageError(
+                    f"{heads} heads do not divide the {width} channels of stage {level + 1}",
+                    where="model.num_heads",
+                )
+        return self
 
 
 class MobileUnetrConfig(SegmentationConfig):

@@ -29,7 +29,7 @@ from neurocli.core.infer.sliding_window import sliding_window_logits
 from neurocli.core.metrics.segmentation import REGIONS
 from neurocli.core.names import lookup
 from neurocli.systems.brats.models.branchnet import BranchNet
-from neurocli.systems.brats.models.routing import cut_grid
+from neurocli.systems.brats.models.routing import Routed, cut_grid
 
 SMALLEST_GRID = 8**3
 """Voxels below which a stage is too coarse to show a place."""
@@ -48,7 +48,7 @@ class CamResult:
     Args:
         region: wt, tc or et.
         maps: (D,H,W) by stage, from 0 to 1 over all stages together.
-        n_voxels: Voxels of the region that were explained; 0 leaves all maps at 0.
+        n_voxels: Voxels of the region that a window or more explained; 0 leaves all maps at 0.
         scale: What 1 stands for in the network's own units.
     """
 
@@ -118,21 +118,22 @@ def grad_cam(
     names = list(stages or default_stages(model, roi or volume.shape[1:]))
     explainer = _Explainer(model.eval(), names, classes, weighting)
     if roi is None:
-        maps = explainer(volume[None], None if labels is None else labels[None, None])
+        found = explainer(volume[None], None if labels is None else labels[None, None])
     else:
-        # The labels ride along as one more channel, cut into the same windows.
-        asked = torch.full_like(volume[:1], -1) if labels is None else labels[None].to(volume)
-        stacked = torch.cat([volume, asked])[None]
-        maps = sliding_window_logits(
-            stacked, explainer.split, tuple(roi), overlap, "gaussian", skip_empty=False
+        # Labels ride along as one more channel, cut into the same windows.
+        stacked = volume if labels is None else torch.cat([volume, labels[None].to(volume)])
+        explain = explainer if labels is None else explainer.split
+        found = sliding_window_logits(
+            stacked[None], explain, tuple(roi), overlap, "gaussian", skip_empty=False
         )
+    maps, n_voxels = found[0, :-1], int((found[0, -1] > 0).sum())
     largest = float(maps.max())
-    scaled = maps[0] / largest if largest > 0 else maps[0]
-    return CamResult(region, dict(zip(names, scaled, strict=True)), explainer.n_voxels, largest)
+    scaled = maps / largest if largest > 0 else maps
+    return CamResult(region, dict(zip(names, scaled, strict=True)), n_voxels, largest)
 
 
 class _Explainer:
-    """Give the unscaled maps of a window, one channel per stage."""
+    """Give the unscaled maps of a window, one channel per stage, and last what was explained."""
 
     def __init__(
         self, model: nn.Module, stages: Sequence[str], classes: Sequence[int], weighting: str
@@ -141,14 +142,17 @@ class _Explainer:
         self.modules = [lookup("stage", name, known) for name in stages]
         self.model, self.classes = model, list(classes)
         self.by_voxel = weighting == "voxel"
-        self.n_voxels = 0
 
     def split(self, stacked: Tensor) -> Tensor:
-        """Explain a window whose last channel holds labels, or -1 where there are none."""
-        labels = stacked[:, -1:]
-        return self(stacked[:, :-1], None if bool((labels == -1).all()) else labels)
+        """Explain a window whose last channel holds labels."""
+        return self(stacked[:, :-1], stacked[:, -1:])
 
-    def __call__(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        # A caller who predicts has switched gradients off.
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._maps(x.clone().requires_grad_(), labels)
+
+    def _maps(self, x: Tensor, labels: Tensor | None) -> Tensor:
         outputs: dict[nn.Module, Tensor] = {}
 
         def keep(module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -156,33 +160,39 @@ class _Explainer:
 
         hooks = [module.register_forward_hook(keep) for module in self.modules]
         try:
-            with torch.inference_mode(False), torch.enable_grad():
-                logits = self.model(x.clone().requires_grad_())
+            logits = self.model(x)
         finally:
             for hook in hooks:
                 hook.remove()
         found = logits.detach().argmax(1, keepdim=True) if labels is None else labels
         inside = torch.isin(found, torch.tensor(self.classes, device=x.device).to(found))
-        self.n_voxels += int(inside.sum())
         if not inside.any():
-            return x.new_zeros(1, len(self.modules), *x.shape[2:])
+            return x.new_zeros(1, len(self.modules) + 1, *x.shape[2:])
         score = (logits[:, self.classes] * inside).sum()
         features = [outputs[module] for module in self.modules]
         gradients = torch.autograd.grad(score, features)
-        grid = x.shape[2:]
         maps = []
         for part, gradient in zip(features, gradients, strict=True):
             weights = gradient if self.by_voxel else gradient.mean((2, 3, 4), keepdim=True)
-            maps.append(_spread((weights * part).sum(1, keepdim=True).clamp_min(0), grid))
-        return torch.cat(maps, 1)
+            coarse = (weights * part).sum(1, keepdim=True).clamp_min(0).detach()
+            maps.append(_spread(coarse, x.shape[2:], self._voxels(x.shape[2:], coarse)))
+        return torch.cat([*maps, inside.to(maps[0])], 1)
+
+    def _voxels(self, grid: Sequence[int], coarse: Tensor) -> int:
+        """Return how many voxels of the input a voxel of a stage covers along each axis."""
+        # A network fills its input behind each axis, so a stage covers the filled grid.
+        if isinstance(self.model, BranchNet):
+            grid = self.model.config.filled(grid)
+        sizes = zip(grid, coarse.shape[2:], strict=True)
+        times = max(1, *(-(-size // part) for size, part in sizes))
+        # The room's other networks fill too, and all of them halve.
+        return 1 << (times - 1).bit_length() if isinstance(self.model, Routed) else times
 
 
-def _spread(coarse: Tensor, grid: Sequence[int]) -> Tensor:
-    """Return a stage's map (1,1,d,h,w) on the grid of the input."""
-    # The network fills its input behind each axis, so the stage covers the filled grid.
-    times = max(1, *(-(-size // part) for size, part in zip(grid, coarse.shape[2:], strict=True)))
+def _spread(coarse: Tensor, grid: Sequence[int], times: int) -> Tensor:
+    """Return a stage's map (1,1,d,h,w), each voxel `times` wide, on the grid of the input."""
     covered = [part * times for part in coarse.shape[2:]]
-    fine = F.interpolate(coarse.detach(), size=covered, mode="trilinear", align_corners=False)
+    fine = F.interpolate(coarse, size=covered, mode="trilinear", align_corners=False)
     return cut_grid(fine, grid)
 
 
