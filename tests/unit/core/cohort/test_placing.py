@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from neurocli.core.cohort import placing
 from neurocli.core.cohort.placing import place_groups
 
 IDS = [f"p{i:03}" for i in range(60)]
@@ -62,3 +63,25 @@ def test_columns_are_evened_as_far_as_groups_allow() -> None:
             n_female = Counter(sex[name] for name in names)["F"]
             # One pair is two people: no part need be further off than that.
             assert abs(n_female - len(names) / 2) <= 2, (seed, part)
+
+
+@pytest.mark.parametrize("n_tries", [1, 16])
+def test_one_try_is_more_even_than_chance_and_many_are_no_worse(
+    monkeypatch: pytest.MonkeyPatch, n_tries: int
+) -> None:
+    sexes = ["F" if i // 2 % 2 else "M" for i in range(60)]
+    female = {name for name, sex in zip(IDS, sexes, strict=True) if sex == "F"}
+
+    def unevenness(columns: dict[str, list[str]]) -> float:
+        """Return the mean distance of the number of F from half of each small part."""
+        found = []
+        for seed in range(30):
+            parts = place_groups(IDS, COUNTS, seed=seed, groups=grouped(2), columns=columns)
+            for part in ("val", "test"):
+                found.append(abs(len(female & set(parts[part])) - len(parts[part]) / 2))
+        return sum(found) / len(found)
+
+    blind = unevenness({})
+    monkeypatch.setattr(placing, "_MOST_TRIES", n_tries)
+    # Measured against the same groups without columns, where only chance decides.
+    assert unevenness({"sex": sexes}) < (0.75 if n_tries == 1 else 0.6) * blind
