@@ -183,4 +183,7 @@ def _header(text: bytes) -> tuple[str | None, bool, tuple[int, ...]]:
         return nothing
     if not all(type(size) is int and size >= 0 for size in shape):
         return nothing
+    # No byte contradicts the other sides of an empty array, but no array library holds any size.
+    if 0 in shape and prod(size or 1 for size in shape) > MAX_BYTES:
+        return nothing
     return str(value["descr"]), bool(value["fortran_order"]), shape

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from neurocli.core.data.delimited import Rows
 from neurocli.core.errors import InputError, MissingDependencyError
+from neurocli.core.names import lookup
 
 MAGIC = b"PAR1"
 _MAX_EXACT = 2**53
@@ -71,34 +72,42 @@ def numbers(
 
     Raises:
         InputError: The file is damaged, or a column holds no numbers.
+        UsageError: There is no such column.
         MissingDependencyError: No library that reads it is installed.
     """
-    found = _frame(path, [id_column, *columns])
+    known = dict.fromkeys(names(path))
+    for name in (id_column, *columns):
+        lookup("column", name, known, hint=f"in {path.name}")
+    found = _frame(path, [id_column, *columns], id_column)
     values = np.empty((len(found[id_column]), len(columns)), dtype=np.float32)
     for place, name in enumerate(columns):
         try:
             values[:, place] = found[name]
         except (TypeError, ValueError) as error:
             raise InputError(path, f"column {name} holds no numbers", "repair it") from error
-    return [_text(cell) for cell in found[id_column].tolist()], values
+    return [_text(cell) for cell in found[id_column]], values
 
 
-def _frame(path: Path, columns: Sequence[str] | None) -> dict[str, Any]:
-    """Return columns as NumPy arrays by name; without `columns` the names alone."""
+def _frame(path: Path, columns: Sequence[str] | None, ids: str = "") -> dict[str, Any]:
+    """Return columns as NumPy arrays by name; without `columns` the names alone.
+
+    The column `ids` comes as a list: NumPy has no whole numbers beside blanks, and the digits of
+    long ids would be lost.
+    """
     try:
         reader: Any = importlib.import_module("pyarrow.parquet")
     except ImportError:
-        return _frame_polars(path, columns)
+        return _frame_polars(path, columns, ids)
     try:
         if columns is None:
             return dict.fromkeys(reader.ParquetFile(path).schema_arrow.names)
         table = reader.ParquetFile(path).read(columns=list(columns))
     except (ValueError, OSError) as error:
         raise _damaged(path, error) from error
-    return {name: table[name].to_numpy() for name in columns}
+    return {n: table[n].to_pylist() if n == ids else table[n].to_numpy() for n in columns}
 
 
-def _frame_polars(path: Path, columns: Sequence[str] | None) -> dict[str, Any]:
+def _frame_polars(path: Path, columns: Sequence[str] | None, ids: str) -> dict[str, Any]:
     polars = _polars(path)
     try:
         if columns is None:
@@ -106,7 +115,7 @@ def _frame_polars(path: Path, columns: Sequence[str] | None) -> dict[str, Any]:
         frame = polars.read_parquet(path, columns=list(columns))
     except (polars.exceptions.PolarsError, OSError) as error:
         raise _damaged(path, error) from error
-    return {name: frame[name].to_numpy() for name in columns}
+    return {n: frame[n].to_list() if n == ids else frame[n].to_numpy() for n in columns}
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

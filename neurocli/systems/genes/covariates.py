@@ -154,6 +154,10 @@ def strata_of(columns: dict[str, list[str | None]]) -> npt.NDArray[np.int64]:
             keys.append([cell or "" for cell in cells])
             continue
         edges = np.nanquantile(values, [0.2, 0.4, 0.6, 0.8])
-        keys.append([str(place) for place in np.searchsorted(edges, values)])
+        fifths = np.searchsorted(edges, values)
+        # A blank is a stratum of its own; a search would put it among the largest.
+        keys.append(
+            ["" if blank else str(n) for n, blank in zip(fifths, np.isnan(values), strict=True)]
+        )
     _, found = np.unique(["\t".join(row) for row in zip(*keys, strict=True)], return_inverse=True)
     return np.asarray(found.reshape(-1), dtype=np.int64)

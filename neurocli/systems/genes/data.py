@@ -69,6 +69,8 @@ def open_data(
             chosen.append(f"no gene was named: {data.gene}, which is true of the built-in cohort")
         names = choose_genes([str(name) for name in blocks], data, single=single)
     opened = [block() for name in names if (block := blocks[name])]
+    if like is not None:
+        _check_width(opened, int(like["gene_input_dim"]))
     cohort = pair_people(latents(), opened, data, _excluded(data))
     table = Path(data.table) if data.table else folder / PEOPLE_FILE
     notes = set_families(cohort, data, table)
@@ -194,6 +196,17 @@ def _as_trained(
             hint="give latents of the autoencoder it was trained with",
         )
     return data, names
+
+
+def _check_width(blocks: Sequence[Block], wanted: int) -> None:
+    for block in blocks:
+        if block.n_features != wanted:
+            raise UsageError(
+                f"vectors of {block.name} have {block.n_features} numbers, "
+                f"the model takes {wanted}",
+                where=str(block.folder),
+                hint="give gene tables of the embedding it was trained with",
+            )
 
 
 def _excluded(data: GenesDataBlock) -> list[str]:

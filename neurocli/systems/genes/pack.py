@@ -158,14 +158,21 @@ def read_block(folder: Path) -> Block:
     ids, shape = index.get("ids"), index.get("shape")
     if index.get("schema") != SCHEMA or not isinstance(ids, list) or not isinstance(shape, list):
         raise InputError(path, f"is no index of schema {SCHEMA}", "pack the sources again")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise InputError(path, f"tells of rows of shape {shape}", "pack the sources again")
+    try:
+        left_out = [(str(a), str(b)) for a, b in index.get("left_out", [])]
+        notes = [str(note) for note in index.get("notes", [])]
+    except (TypeError, ValueError) as error:
+        raise InputError(path, "is a damaged index", "pack the sources again") from error
     return Block(
         kind="latents" if index.get("kind") == "latents" else "gene",
         name=str(index.get("name")),
         ids=[str(owner) for owner in ids],
-        shape=tuple(int(size) for size in shape),
+        shape=tuple(shape),
         folder=folder,
-        left_out=[(str(a), str(b)) for a, b in index.get("left_out", [])],
-        notes=[str(note) for note in index.get("notes", [])],
+        left_out=left_out,
+        notes=notes,
     )
 
 

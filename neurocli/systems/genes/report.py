@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from neurocli.core.data.npz import read_array
 from neurocli.core.data.tables import Table, read_table
+from neurocli.core.errors import InputError
 from neurocli.core.report.collect import collect_run
 from neurocli.core.report.figures import Figure, Palette, draw
 from neurocli.core.report.records import as_number
@@ -106,8 +107,16 @@ def _attention(run_dir: Path) -> Figure | None:
     path, names_path = run_dir / "gene_attention.npy", run_dir / "gene_attention_genes.txt"
     if not (path.is_file() and names_path.is_file()):
         return None
-    weights = read_array(path).mean(axis=(0, 1))
     names = names_path.read_text(encoding="utf-8").splitlines()
+    found = read_array(path)
+    if found.ndim != 4 or found.shape[2:] != (len(names),) * 2 or not found.size:
+        sizes = "x".join(map(str, found.shape))
+        raise InputError(
+            path,
+            f"of shape {sizes} is no attention between {len(names)} genes",
+            "align again with --force, or delete it",
+        )
+    weights = found.mean(axis=(0, 1))
     strongest = int(weights.sum(0).argmax())
 
     def paint(axes: Axes, palette: Palette) -> None:

@@ -177,6 +177,7 @@ def gene_files(source: Path, name: str | None = None) -> dict[str, Path]:
 
     Raises:
         InputError: The source is missing or holds no table.
+        UsageError: Two tables are of one gene.
     """
     if source.is_file():
         return {name or gene_of(source): source}
@@ -192,7 +193,17 @@ def gene_files(source: Path, name: str | None = None) -> dict[str, Path]:
             "holds no gene table",
             "tables are called {GENE}_brain_gene_embeddingUKB.csv (or .tsv, .parquet)",
         )
-    return {gene_of(path): path for path in marked or tables}
+    found: dict[str, Path] = {}
+    for path in marked or tables:
+        gene = gene_of(path)
+        if gene in found:
+            raise UsageError(
+                f"{found[gene].name} and {path.name} are both tables of {gene}",
+                where=str(source),
+                hint="keep one of them",
+            )
+        found[gene] = path
+    return found
 
 
 def gene_of(path: Path) -> str:
@@ -264,7 +275,7 @@ def feature_columns(path: Path, names: Sequence[str], expected: int | None) -> l
     ['emb_2', 'emb_10']
 
     Raises:
-        InputError: There are none, or not as many as expected.
+        InputError: There are none, not as many as expected, or two of one name.
     """
     numbered = {name: int(m[1]) for name in names if (m := re.fullmatch(r"emb_(\d+)", name))}
     if numbered:
@@ -274,6 +285,11 @@ def feature_columns(path: Path, names: Sequence[str], expected: int | None) -> l
         numbers = [_NUMBERED.fullmatch(name) for name in found]
         if found and all(numbers):
             found.sort(key=lambda name: int(_NUMBERED.fullmatch(name)[1]))  # type: ignore[index]
+    repeated = [name for name in dict.fromkeys(found) if names.count(name) > 1]
+    if repeated:
+        raise InputError(
+            path, f"has columns of one name: {choices_text(repeated)}", "name each column once"
+        )
     if (expected is not None and len(found) != expected) or not found:
         known = set(numbered.values())
         missing = [f"emb_{i}" for i in range(expected or 0) if i not in known] if known else []
