@@ -104,7 +104,7 @@ complete -c neuro -n '__fish_seen_subcommand_from split' -l no-color -d 'No colo
 complete -c neuro -n '__fish_seen_subcommand_from split' -l debug -d 'Show a traceback on errors.'
 complete -c neuro -n '__fish_seen_subcommand_from split' -s h -l help -d 'Show this message and exit.'
 complete -c neuro -n '__fish_seen_subcommand_from split' -F
-complete -c neuro -n '__fish_seen_subcommand_from train' -l pretrain -x -a "$_neuro_list_objectives" -d 'Learn from the signal: ar, mim or contrastive.'
+complete -c neuro -n '__fish_seen_subcommand_from train' -l pretrain -x -a "$_neuro_list_objectives" -d 'Without labels: ar, mim, contrastive; time for cebra.'
 complete -c neuro -n '__fish_seen_subcommand_from train' -l task -x -d 'Predict a phenotype, such as sex or age.'
 complete -c neuro -n '__fish_seen_subcommand_from train' -l task-type -x -a "classification regression" -d 'Kind of phenotype; guessed if not given.'
 complete -c neuro -n '__fish_seen_subcommand_from train' -l init-from -r -F -d 'Start from the weights of a checkpoint.'

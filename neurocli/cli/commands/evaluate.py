@@ -80,10 +80,11 @@ def evaluate(
 ) -> int:
     """Judge a checkpoint on held-out subjects.
 
-    Each metric is shown with its 95 % interval over subjects, beside baselines on the same
-    subjects: the commonest class or the mean, and linear models on connectivity and on regions,
-    fitted on the training part. "Better" is said only where the intervals part. The result says
-    when subjects of the training part were judged.
+    Each metric is shown with its 95 % interval, beside plain methods on the same
+    subjects that were fitted on the training part: linear models on connectivity
+    and regions, intensity thresholds for tumours, principal components for
+    calcium imaging. "Better" is said only where the intervals part. The result
+    says when subjects of the training part were judged.
     """
     from neurocli import evaluate as run
 

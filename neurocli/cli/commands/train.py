@@ -30,6 +30,8 @@ neuro train fmamba --pretrain ar
 neuro train fmamba --pretrain ar --data h5 -s data.sequence_length=8
 neuro train fmamba_mlp --task sex --data h5 --split s.json --init-from a.pth
 neuro train fmamba_mlp --task age --task-type regression --data h5
+neuro train unet3d_xs --data tumours --split tumours.json
+neuro train cebra --pretrain time --data sessions
 neuro train --resume runs/fmamba-ar-1
 neuro evaluate "$(neuro train fmamba -q)"
 """,
@@ -41,7 +43,7 @@ def train(
     ] = None,
     pretrain: Annotated[
         str | None,
-        value("OBJECTIVE", "Learn from the signal: ar, mim or contrastive.", _GOAL),
+        value("OBJECTIVE", "Without labels: ar, mim, contrastive; time for cebra.", _GOAL),
     ] = None,
     task: Annotated[
         str | None, value("COLUMN", "Predict a phenotype, such as sex or age.", _GOAL)
