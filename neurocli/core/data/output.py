@@ -153,6 +153,11 @@ def write_dataset(
     durable_json(out / DATASET_FILE, {**_description(spec, options), **counts})
 
 
+def is_prepared(folder: Path) -> bool:
+    """Return whether a folder holds a dataset."""
+    return (folder / DATASET_FILE).is_file()
+
+
 def write_people(out: Path, found: Found) -> None:
     """Write `participants.tsv`, keeping people whom an earlier run put there.
 

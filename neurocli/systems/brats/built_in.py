@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
+from neurocli.core.data.cached import made_once
+from neurocli.core.data.output import is_prepared
 from neurocli.core.data.runner import Found, Item, OutputSpec, run_items
-from neurocli.core.errors import NeuroError
-from neurocli.core.events import Listener, Note, ignore
+from neurocli.core.events import Listener, ignore
 from neurocli.core.paths import cache_dir
 from neurocli.systems.brats.blocks import PreprocessOptions
 from neurocli.systems.brats.prepare import FORMAT_VERSION
@@ -37,33 +36,21 @@ def built_in_cohort(
     version = f"{FORMAT_VERSION.rpartition('/')[2]}.{_PAINTING}"
     name = f"brats-synthetic-{spec.n_cases}-seed{spec.seed}-v{version}"
     target = (cache or cache_dir()) / name
-    if (target / "dataset.json").is_file():
-        return target
-    # Built beside its place and renamed whole: processes that start together end with one.
-    draft = target.with_name(f"{target.name}.part-{os.getpid()}")
-    listener(Note(f"making the built-in cohort once, in {target}"))
-    try:
+
+    def make(folder: Path) -> None:
         run_items(
             _found(spec),
             "neurocli.systems.brats.prepare:process_case",
-            draft,
+            folder,
             spec=OutputSpec("brats", "preprocessed", "synthetic", FORMAT_VERSION),
             options=PreprocessOptions().model_dump(),
             jobs=1,
             listener=listener,
         )
-        if not (target / "dataset.json").is_file():
-            draft.rename(target)
-    except OSError as error:
-        if not (target / "dataset.json").is_file():
-            raise NeuroError(
-                f"cannot keep the built-in cohort: {error.strerror or error}",
-                where=str(target),
-                hint="point NEURO_CACHE at a folder that can be written",
-            ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return target
+
+    return made_once(
+        target, make, what="the built-in cohort", listener=listener, is_ready=is_prepared
+    )
 
 
 def _found(spec: CohortSpec) -> Found:

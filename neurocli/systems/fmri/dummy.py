@@ -6,18 +6,17 @@ cache and used by every later run with the same specification.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from neurocli.core.data.cached import made_once
+from neurocli.core.data.output import is_prepared
 from neurocli.core.data.runner import Found, Item, OutputSpec, run_items
-from neurocli.core.errors import NeuroError, UsageError
-from neurocli.core.events import Listener, Note, ignore
-from neurocli.core.paths import cache_dir, folder_lock
+from neurocli.core.errors import UsageError
+from neurocli.core.events import Listener, ignore
+from neurocli.core.paths import cache_dir
 from neurocli.systems.fmri.config import PreprocessOptions
 from neurocli.systems.fmri.prepare import FORMAT_VERSION
 from neurocli.systems.fmri.synthetic import (
@@ -106,40 +105,21 @@ def built_in_cohort(
     spec = spec or CohortSpec()
     name = f"fmri-dummy-{spec.n_subjects}x{spec.n_frames}-seed{spec.seed}-{spec.brain}"
     target = (cache or cache_dir()) / f"{name}-v{FORMAT_VERSION.rpartition('/')[2]}"
-    if (target / "dataset.json").is_file():
-        return target
-    _clear_drafts(target)
-    draft = target.with_name(f"{target.name}.part-{os.getpid()}")
-    listener(Note(f"making the built-in cohort once, in {target}"))
     options = PreprocessOptions(
         seed=spec.seed, n_subjects=spec.n_subjects, n_frames=spec.n_frames
     ).model_dump()
-    try:
+
+    def make(folder: Path) -> None:
         run_items(
             _found(spec),
             "neurocli.systems.fmri.prepare:process_run",
-            draft,
+            folder,
             spec=OutputSpec("fmri", "preprocessed", "dummy", FORMAT_VERSION),
             options=options,
             jobs=1,
             listener=listener,
         )
-        if not (target / "dataset.json").is_file():
-            draft.rename(target)
-    except OSError as error:
-        if not (target / "dataset.json").is_file():
-            raise NeuroError(
-                f"cannot keep the built-in cohort: {error.strerror or error}",
-                where=str(target),
-                hint="point NEURO_CACHE at a folder that can be written",
-            ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return target
 
-
-def _clear_drafts(target: Path) -> None:
-    """Remove what killed processes left; a draft whose lock is held is somebody's work."""
-    for draft in target.parent.glob(f"{target.name}.part-*"):
-        with contextlib.suppress(UsageError), folder_lock(draft):
-            shutil.rmtree(draft, ignore_errors=True)
+    return made_once(
+        target, make, what="the built-in cohort", listener=listener, is_ready=is_prepared
+    )

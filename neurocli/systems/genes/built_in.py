@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.data.cached import made_once
 from neurocli.core.data.documents import read_json
 from neurocli.core.data.output import ID_COLUMN, PEOPLE_FILE
 from neurocli.core.data.tables import write_tsv
-from neurocli.core.errors import NeuroError
-from neurocli.core.events import Listener, Note, ignore
+from neurocli.core.events import Listener, ignore
 from neurocli.core.paths import cache_dir, durable_json, safe_name
 from neurocli.systems.genes.config import LatentsOptions
 from neurocli.systems.genes.known_truth import UKB_SHAPE, Cohort, CohortSpec
@@ -187,39 +184,6 @@ def built_in_cohort(spec: CohortSpec, listener: Listener = ignore) -> Path:
     return made_once(
         target,
         lambda folder: write_cohort(folder, spec),
-        f"making the built-in cohort of {spec.n_people} people and {spec.n_genes} genes once",
-        listener,
+        what=f"the built-in cohort of {spec.n_people} people and {spec.n_genes} genes",
+        listener=listener,
     )
-
-
-def made_once(target: Path, make: Any, note: str, listener: Listener) -> Path:
-    """Return a folder of the cache, built beside its place and renamed whole when missing.
-
-    Args:
-        target: The folder.
-        make: Called with the folder to fill.
-        note: Told when it is made.
-        listener: Hears it.
-
-    Raises:
-        NeuroError: The cache cannot be written.
-    """
-    if target.is_dir():
-        return target
-    draft = target.with_name(f"{target.name}.part-{os.getpid()}")
-    listener(Note(f"{note}, in {target}"))
-    try:
-        draft.mkdir(parents=True, exist_ok=True)
-        make(draft)
-        if not target.is_dir():
-            draft.rename(target)
-    except OSError as error:
-        if not target.is_dir():
-            raise NeuroError(
-                f"cannot keep it: {error.strerror or error}",
-                where=str(target),
-                hint="point NEURO_CACHE at a folder that can be written",
-            ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return target

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from neurocli.core.data.cached import made_once
 from neurocli.core.data.items import Item
 from neurocli.core.events import Listener, ignore
 from neurocli.core.paths import cache_dir
-from neurocli.systems.genes.built_in import cohort_spec, made_once, write_cohort
+from neurocli.systems.genes.built_in import cohort_spec, write_cohort
 from neurocli.systems.genes.config import LatentsOptions
 from neurocli.systems.genes.known_truth import Cohort
 from neurocli.systems.genes.pack import (
@@ -128,8 +129,8 @@ def packed_latents(folder: Path, options: LatentsOptions, listener: Listener = i
         made_once(
             target,
             lambda draft: pack_latents(draft, files, options, notes),
-            f"packing {len(files)} latents once",
-            listener,
+            what=f"a pack of {len(files)} latents",
+            listener=listener,
         )
     )
 
@@ -155,8 +156,8 @@ def packed_gene(
         made_once(
             target,
             lambda draft: pack_gene(draft, name, path, options),
-            f"packing {path.name} once",
-            listener,
+            what=f"a pack of {path.name}",
+            listener=listener,
         )
     )
 

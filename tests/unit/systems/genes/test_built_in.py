@@ -10,42 +10,13 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from neurocli.core.errors import NeuroError
-from neurocli.core.events import Note, ignore
-from neurocli.systems.genes.built_in import Truth, cohort_spec, made_once, read_truth
+from neurocli.systems.genes.built_in import Truth, cohort_spec, read_truth
 from neurocli.systems.genes.config import LatentsOptions
 from neurocli.systems.genes.covariates import design_matrix, strata_of
 from neurocli.systems.genes.judging import Pairs, judge
 from neurocli.systems.genes.known_truth import Cohort, CohortSpec
 from neurocli.systems.genes.result import AlignResult, result_values, share_of_optimum
 from neurocli.systems.genes.sweep import _discover, add_optimum
-
-
-def test_a_folder_of_the_cache_is_made_once(tmp_path: Path) -> None:
-    told: list[Any] = []
-    calls: list[Path] = []
-
-    def make(folder: Path) -> None:
-        calls.append(folder)
-        (folder / "x").write_text("1")
-
-    target = tmp_path / "cohort"
-    for _ in range(2):
-        assert made_once(target, make, "making it", told.append) == target
-    assert len(calls) == 1
-    assert [type(event) for event in told] == [Note]
-    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]  # no draft stays
-
-
-def test_what_fails_halfway_leaves_nothing(tmp_path: Path) -> None:
-    def make(folder: Path) -> None:
-        (folder / "x").write_text("1")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(NeuroError, match="cannot keep it: No space left") as caught:
-        made_once(tmp_path / "cohort", make, "making it", ignore)
-    assert "NEURO_CACHE" in str(caught.value.hint)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("asked", "sizes"), [(20, (14, 3, 3)), (1200, (800, 200, 200))])
