@@ -25,7 +25,7 @@ _neuro_page() {
         'models show') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
         'models export') verbs='' options='-o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out' ;;
         'presets') verbs='list show copy' options='-h --help' valued='' ;;
-        'presets list') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
+        'presets list') verbs='' options='--room --json -q --quiet -v --verbose --no-color --debug -h --help' valued='--room' ;;
         'presets show') verbs='' options='--json -q --quiet -v --verbose --no-color --debug -h --help' valued='' ;;
         'presets copy') verbs='' options='-o --out --force --dry-run --json -q --quiet -v --verbose --no-color --debug -h --help' valued='-o --out' ;;
         'config') verbs='show validate' options='-h --help' valued='' ;;
@@ -105,6 +105,7 @@ _neuro_value() {
         'report -o' | 'report --out') files=1 ;;
         'models list --room') words="$_neuro_list_rooms" ;;
         'models export -o' | 'models export --out') files=1 ;;
+        'presets list --room') words="$_neuro_list_rooms" ;;
         'presets copy -o' | 'presets copy --out') files=1 ;;
         'config show -p' | 'config show --preset') words="$_neuro_list_presets" ;;
         'config show -c' | 'config show --config') files=1 ;;
@@ -128,6 +129,7 @@ _neuro_argument() {
         'models export '0) files=1 ;;
         'presets show '0) words="$_neuro_list_presets" ;;
         'presets copy '0) words="$_neuro_list_presets" ;;
+        'presets copy '1) files=1 ;;
         'config show '0) words="$_neuro_list_models" ;;
         'config validate '0) files=1 ;;
     esac

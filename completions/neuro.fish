@@ -265,6 +265,7 @@ complete -c neuro -n '__fish_seen_subcommand_from presets; and not __fish_seen_s
 complete -c neuro -n '__fish_seen_subcommand_from presets; and not __fish_seen_subcommand_from list show copy' -a show -d 'Show the text of a preset.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and not __fish_seen_subcommand_from list show copy' -a copy -d 'Copy a preset to a file to change it.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and not __fish_seen_subcommand_from list show copy' -s h -l help -d 'Show this message and exit.'
+complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from list' -l room -x -a "$_neuro_list_rooms" -d 'Only this room\'s.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from list' -l json -d 'One JSON object on stdout.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from list' -s q -l quiet -d 'Only the main output\'s path.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from list' -s v -l verbose -d 'More notes; -vv logs.'
@@ -278,7 +279,7 @@ complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subco
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from show' -l debug -d 'Show a traceback on errors.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from show' -s h -l help -d 'Show this message and exit.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from show' -a "$_neuro_list_presets"
-complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -s o -l out -r -F -d 'The copy; the preset\'s own name here if not given.'
+complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -s o -l out -r -F -d 'The same as the argument.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -l force -d 'Replace what is already there.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -l dry-run -d 'Show what would be done; write nothing.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -l json -d 'One JSON object on stdout.'
@@ -288,6 +289,7 @@ complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subco
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -l debug -d 'Show a traceback on errors.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -s h -l help -d 'Show this message and exit.'
 complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -a "$_neuro_list_presets"
+complete -c neuro -n '__fish_seen_subcommand_from presets; and __fish_seen_subcommand_from copy' -F
 complete -c neuro -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from show validate' -a show -d 'Show every resolved value with its origin.'
 complete -c neuro -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from show validate' -a validate -d 'Check a configuration file; all findings at once.'
 complete -c neuro -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from show validate' -s h -l help -d 'Show this message and exit.'

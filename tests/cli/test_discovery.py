@@ -49,15 +49,22 @@ def test_presets_list_show_and_copy(neuro: Any, tmp_path: Path) -> None:
     assert [row["name"] for row in rows] == list(presets())
     tiny = presets()["fmri/tiny"].text
     assert neuro("presets", "show", "fmri/tiny").out.rstrip() == tiny.rstrip()
+    only = neuro("presets", "list", "--room", "fmri", "--json").json["presets"]
+    assert only == [row for row in rows if row["room"] == "fmri"]
+    assert neuro("presets", "list", "--room", "fmr").code == 2
     target = tmp_path / "mine.yaml"
-    assert neuro("presets", "copy", "fmri/tiny", "-o", target, "--dry-run").code == 0
+    assert neuro("presets", "copy", "fmri/tiny", target, "--dry-run").code == 0
     assert not target.exists()
     assert neuro("presets", "copy", "fmri/tiny", "-o", target, "-q").out == f"{target}\n"
     assert target.read_text(encoding="utf-8") == tiny
-    refused = neuro("presets", "copy", "fmri/tiny", "-o", target)
+    assert neuro("presets", "copy", "fmri/tiny", target, "-o", tmp_path / "other").code == 2
+    refused = neuro("presets", "copy", "fmri/tiny", target)
     assert refused.code == 2
     assert "already there" in refused.err
-    assert neuro("presets", "copy", "fmri/tiny", "-o", target, "--force").code == 0
+    assert neuro("presets", "copy", "fmri/tiny", target, "--force").code == 0
+    plan = neuro("train", "fmamba", "-c", target, "-s", "run.threads=1", "--dry-run", "--json")
+    assert plan.code == 0
+    assert plan.json["plan"]["cost"]["steps"] == 51  # 3 epochs of 134 clips, 8 a step
 
 
 def test_config_show_names_every_origin(neuro: Any, tmp_path: Path) -> None:

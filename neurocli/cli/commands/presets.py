@@ -19,18 +19,25 @@ app = new_group(
     "List, show and copy runnable configurations.",
     """
 neuro presets list
-neuro presets copy fmri/tiny -o mine.yaml
+neuro presets copy fmri/tiny mine.yaml
 neuro train fmamba -c mine.yaml
 """,
 )
 
 
-@add_verb(app, "list", "neuro presets list --json")
-def list_() -> int:
+@add_verb(
+    app,
+    "list",
+    """
+neuro presets list
+neuro presets list --room fmri --json
+""",
+)
+def list_(room: Annotated[str | None, value("ROOM", "Only this room's.")] = None) -> int:
     """List presets by name."""
     from neurocli import list_presets
 
-    rows = list_presets()
+    rows = list_presets(room)
     table = Table(("preset", "room", "what it is"), [tuple(row.values()) for row in rows])
     names = "\n".join(row["name"] for row in rows)
     sink().show("presets", {"presets": rows}, main=names, view=[table])
@@ -48,24 +55,29 @@ def show(name: _Name) -> int:
     return 0
 
 
-@add_verb(app, "copy", "neuro presets copy fmri/tiny -o mine.yaml")
+@add_verb(app, "copy", "neuro presets copy fmri/tiny mine.yaml")
 def copy(
     name: _Name,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="The copy; the preset's own name here if not given."),
+    ] = None,
     out: Annotated[
-        Path | None, value("FILE", "The copy; the preset's own name here if not given.",
-                           RUN_PANEL, "--out", "-o")
+        Path | None, value("FILE", "The same as the argument.", RUN_PANEL, "--out", "-o")
     ] = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
-) -> int:  # fmt: skip
+) -> int:
     """Copy a preset to a file to change it."""
     from neurocli.core.config.presets import find_preset
     from neurocli.core.paths import durable_write
 
     preset = find_preset(name)
-    target = out or Path(f"{preset.name.rpartition('/')[2]}.yaml")
+    if file and out and file != out:
+        raise UsageError(f"two names for one copy: {file} and {out}", where="--out")
+    target = file or out or Path(f"{preset.name.rpartition('/')[2]}.yaml")
     if target.exists() and not force:
-        raise UsageError("already there", where=str(target), hint="choose --out or --force")
+        raise UsageError("already there", where=str(target), hint="choose another name, or --force")
     if not dry_run:
         durable_write(target, preset.text)
     output = sink()

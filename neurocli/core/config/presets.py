@@ -57,11 +57,21 @@ def preset_tree(name: str) -> Tree:
     return parse_yaml(find_preset(name).text, f"preset {name}")
 
 
-def list_presets() -> list[dict[str, str]]:
-    """Return name, room and summary of every preset."""
+def list_presets(room: str | None = None) -> list[dict[str, str]]:
+    """Return name, room and summary of every preset.
+
+    Args:
+        room: Only this room's; None for all.
+
+    Raises:
+        UsageError: No such room.
+    """
+    if room is not None:
+        lookup("room", room, rooms())
     return [
         {"name": preset.name, "room": preset.room, "summary": preset.summary}
         for preset in presets().values()
+        if room in (None, preset.room)
     ]
 
 
