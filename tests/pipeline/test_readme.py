@@ -1,11 +1,9 @@
-"""Every command of README.md and every example script runs, as written."""
+"""Every command of README.md runs, as written."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from shell import environment, needs_neuro, run
 
 from neurocli.systems.brats.synthetic import CohortSpec as TumourSpec
 from neurocli.systems.brats.synthetic import write_tree
@@ -31,38 +30,9 @@ def blocks(root: Path, language: str) -> list[str]:
     return [body for name, body in FENCE.findall(text) if name == language]
 
 
-def environment(root: Path, home: Path) -> dict[str, str]:
-    binaries = Path(sys.executable).parent
-    return {
-        **os.environ,
-        "HOME": str(home),
-        "NEURO_CACHE": str(home / "cache"),
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(root),
-    }
-
-
-def run(script: str, where: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    where.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=where,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
-def command_line(root: Path) -> None:
-    """Skip where `neuro` is not installed, as when the tests run from a bare source tree."""
-    if not (Path(sys.executable).parent / "neuro").exists():
-        pytest.skip("neuro is not installed in this environment: bash tests/run.sh installs it")
+def command_line() -> None:
+    needs_neuro()
 
 
 def write_bids(folder: Path, n: int) -> None:
@@ -151,19 +121,6 @@ def test_the_chained_block_and_python(root: Path, tmp_path: Path, command_line: 
     (tmp_path / "here" / "script.py").write_text(code)
     done = run("python script.py", tmp_path / "here", env)
     assert float(done.stdout.split()[-1]) < 1
-
-
-@pytest.mark.slow
-def test_the_quickstart_runs_every_example(root: Path, tmp_path: Path, command_line: None) -> None:
-    scripts = sorted(path.name for path in (root / "examples").glob("[0-9]*.sh"))
-    text = (root / "examples" / "quickstart.sh").read_text()
-    assert all(script in text for script in scripts)
-    env = {**environment(root, tmp_path), "NEURO_VENV": str(Path(sys.executable).parents[1])}
-    done = run(f"bash '{root}/examples/quickstart.sh' out", tmp_path / "here", env)
-    report = Path(done.stdout.strip().splitlines()[-1].removeprefix("report: "))
-    assert report.is_file()
-    accuracy = float(re.findall(r'"accuracy": ([\d.]+)', done.stdout)[-2])
-    assert accuracy >= 0.9  # the bar of the downstream preset
 
 
 def test_no_other_command_stands_in_the_readme(root: Path) -> None:
