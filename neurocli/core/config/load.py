@@ -124,6 +124,8 @@ def _layers(
 ) -> list[Layer]:
     layers: list[Layer] = []
     if preset is not None:
+        if model is not None:
+            _check_room(preset, model)
         layers.append(dict(leaves(preset_tree(preset))))
     layers.append(weights or {})
     if config is not None:
@@ -133,6 +135,16 @@ def _layers(
     if model is not None:
         layers.append({"model.name": Leaf(model, "MODEL")})
     return layers
+
+
+def _check_room(preset: str, model: str) -> None:
+    chosen, room = find_preset(preset), find_model(model)[0].name
+    if chosen.room != room:
+        raise UsageError(
+            f"preset {chosen.name} is for models of the room {chosen.room}; {model} is of {room}",
+            where="--preset",
+            hint=f"see `neuro presets list --room {room}`",
+        )
 
 
 def _translated(layer: Layer, model: str | None) -> Layer:

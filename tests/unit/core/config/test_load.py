@@ -82,6 +82,11 @@ def test_wrong_names() -> None:
         load_config(model="fmamba", set=["train.lr"])
 
 
+def test_a_preset_of_another_room_is_named() -> None:
+    with pytest.raises(UsageError, match=r"brats/tiny is for models of the room brats; fmamba is"):
+        load_config(preset="brats/tiny", model="fmamba")
+
+
 def test_a_preset_alone_is_a_configuration() -> None:
     config = load_config("fmri/tiny", set="train.lr=1e-2")
     assert config.model.name == "fmamba"
