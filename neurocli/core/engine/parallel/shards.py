@@ -102,8 +102,6 @@ class Shards(Holder):
 def shard_units(model: nn.Module) -> list[nn.Module]:
     """Return the blocks that a model and its parts want gathered one at a time, inner first."""
     found = [
-        block
-        for module in model.modules()
-        for block in getattr(module, "shard_units", list)()
+        block for module in model.modules() for block in getattr(module, "shard_units", list)()
     ]
     return found[::-1]

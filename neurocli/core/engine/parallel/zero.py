@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -138,13 +139,13 @@ class Zero(Holder):
         """Return the model's weights in one piece; all ranks call it."""
         if self._stage < 3:
             return super().weights()
-        found = {name: value for name, value in self.model.state_dict().items()}
+        found: dict[str, torch.Tensor] = dict(self.model.state_dict())
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             found[name] = self.join(parameter, self.piece(parameter))
         return found
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], *, label: str) -> None:
-        """Take weights in one piece, into the model and the optimiser's copy of them.
+        """Take weights in one piece.
 
         Raises:
             NeuroError: They do not fit the model.
@@ -160,8 +161,6 @@ class Zero(Holder):
                 for name, buffer in self.model.named_buffers():
                     if name in weights:
                         buffer.copy_(weights[name])
-        if self._stage > 0:
-            self._engine.optimizer.refresh_fp32_params()
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Return the optimiser's state as one process would have it; all ranks call it."""
@@ -189,6 +188,8 @@ class Zero(Holder):
         if self._stage == 0:
             super().load_optimizer(optimizer, state)
             return
+        # The engine steps a copy of the weights, which must be those that were just put in.
+        self._engine.optimizer.refresh_fp32_params()
         first = next(iter(state["state"].values()), None)
         if first is None:
             return
@@ -224,9 +225,7 @@ class Zero(Holder):
             return
         inner = self._engine.optimizer
         for group, flat in zip(inner.bit16_groups, self._flat_parameters(), strict=True):
-            self._deepspeed.utils.lazy_init_hp_params_optimizer_state(
-                group, flat, self._base.state
-            )
+            self._deepspeed.utils.lazy_init_hp_params_optimizer_state(group, flat, self._base.state)
 
     @contextlib.contextmanager
     def judged(self) -> Iterator[nn.Module]:
@@ -287,8 +286,7 @@ def _import_deepspeed(device: torch.device) -> Any:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if device.type == "cpu":
         # Its own sums over shared memory are compiled at first use, which takes minutes and a
-        # compiler; gloo's do.
-        import deepspeed.comm.torch as backend
-
+        # compiler; gloo's do. The attribute of that name is torch itself.
+        backend: Any = importlib.import_module("deepspeed.comm.torch")
         backend.build_shm_op = lambda: None
     return deepspeed
