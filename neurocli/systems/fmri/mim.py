@@ -61,7 +61,7 @@ class MimTask(FmriTask):
                 hint="raise it, or use a smaller task.mask_patch_size",
             )
         skill = 1 - ratio_of(float(difference.square().sum()), float(mean.square().sum()))
-        return StepOutput(losses.mean(), {"skill_vs_mean": skill})
+        return StepOutput(losses.mean(), {"skill_vs_mean": skill}, terms=len(losses))
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of sums over hidden voxels per clip."""

@@ -32,6 +32,7 @@ from neurocli.systems.fmri.models.build import backbone_of
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.forecast import (
     forecast_space,
+    n_targets,
     next_token_loss,
     same_place_persistence,
 )
@@ -127,7 +128,8 @@ class ArTask(FmriTask):
             pred, patches, index, loss=self._loss, jumps=task.place_jumps, n_times=n_times
         )
         sums = same_place_persistence(pred, patches, index, n_times)
-        return StepOutput(loss, {"skill_vs_persistence": sums.skill})
+        terms = n_targets(index, len(pred), jumps=task.place_jumps, n_times=n_times)
+        return StepOutput(loss, {"skill_vs_persistence": sums.skill}, terms=terms)
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of error sums per clip; they add up over clips and people."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import lookup
+from neurocli.core.nn.gathered import any_over_ranks
 from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
 from neurocli.core.nn.shapes import ShapeError
 from neurocli.systems.fmri.models.embedder import TokenEmbedder
@@ -300,12 +301,20 @@ class FMamba(nn.Module):
         if not self.drops_background:
             return torch.ones(mask.shape[1], dtype=torch.bool, device=mask.device)
         empty = ~mask.any(1)
-        if bool(empty.all() if self.token_mask == "union" else empty.any()):
+        union = mask.any(0)
+        if self.training and self.token_mask == "union":
+            # A batch that processes share has one union, or its tokens would depend on them.
+            union = any_over_ranks(union)
+        if bool(~union.any() if self.token_mask == "union" else empty.any()):
             raise NeuroError(
                 f"sample {int(empty.nonzero()[0])} of the batch has no brain token",
                 hint="check its brain mask and the input scaling, or set the token mask to none",
             )
-        return mask.any(0) if self.token_mask == "union" else mask
+        return union if self.token_mask == "union" else mask
+
+    def shard_units(self) -> list[nn.Module]:
+        """Return the blocks whose weights a sharding engine gathers one at a time."""
+        return [cast(nn.ModuleList, layer)[1] for layer in self.mamba_layers]
 
 
 def _head_size(embed_dim: int, expand: int) -> int:
