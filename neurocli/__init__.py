@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
     from neurocli.core.engine.rebuild import load_model
     from neurocli.core.engine.train import train
+    from neurocli.core.experiment.run import ExperimentResult, run_experiment
     from neurocli.core.listing import list_models
     from neurocli.core.report.command import make_report
     from neurocli.systems.genes.align import align_genes
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ExperimentResult": "neurocli.core.experiment.run",
     "RunResult": "neurocli.core.engine.outcome",
     "align_genes": "neurocli.systems.genes.align",
     "check_hdf5": "neurocli.core.data.preprocess",
@@ -49,11 +51,13 @@ _HOMES = {
     "preprocess": "neurocli.core.data.preprocess",
     "profile": "neurocli.core.cost.command",
     "repack_hdf5": "neurocli.core.data.preprocess",
+    "run_experiment": "neurocli.core.experiment.run",
     "train": "neurocli.core.engine.train",
     "verify_hdf5": "neurocli.core.data.preprocess",
 }
 
 __all__ = [
+    "ExperimentResult",
     "RunResult",
     "__version__",
     "align_genes",
@@ -71,6 +75,7 @@ __all__ = [
     "preprocess",
     "profile",
     "repack_hdf5",
+    "run_experiment",
     "train",
     "verify_hdf5",
 ]

@@ -12,10 +12,11 @@ from neurocli.cli.options import value
 from neurocli.cli.output import sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import clock_text, progress
-from neurocli.cli.views import command_line, facts, plan_view
+from neurocli.cli.views import command_line, experiment_view, facts, plan_view
 
 if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
+    from neurocli.core.experiment.run import ExperimentResult
 
 _GOAL, _DATA, _FIT, _RUN = "What is learned", "Data", "Optimisation", RUN_PANEL
 
@@ -31,6 +32,7 @@ neuro train fmamba --pretrain ar --data h5 -s data.sequence_length=8
 neuro train fmamba_mlp --task sex --data h5 --split s.json --init-from a.pth
 neuro train fmamba_mlp --task age --task-type regression --data h5
 neuro train unet3d_xs --data tumours --split tumours.json
+neuro train unet3d_xs 'dualbranch_0[12]*_xs' --data tumours --seeds 24,42 --folds 5
 neuro train cebra --pretrain time --data sessions
 neuro train --resume runs/fmamba-ar-1
 neuro evaluate "$(neuro train fmamba -q)"
@@ -39,7 +41,9 @@ neuro evaluate "$(neuro train fmamba -q)"
 def train(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="A name of `neuro models list`."),
+        typer.Argument(
+            metavar="MODEL", help="A name of `neuro models list`; several, or patterns."
+        ),
     ] = None,
     pretrain: Annotated[
         str | None,
@@ -64,7 +68,9 @@ def train(
     split: Annotated[
         Path | None, value("FILE", "Split file; by a hash of seed and id if not given.", _DATA)
     ] = None,
-    folds: Annotated[int | None, value("K", "Cross-validate (not yet).", _DATA)] = None,
+    folds: Annotated[
+        int | None, value("K", "Cross-validate: one run for each fold.", _DATA)
+    ] = None,
     batch_size: Annotated[int | None, value("N", "Samples per batch.", _DATA)] = None,
     epochs: Annotated[int | None, value("N", "Passes over the training part.", _FIT)] = None,
     steps: Annotated[int | None, value("N", "Optimiser steps; wins over epochs.", _FIT)] = None,
@@ -84,11 +90,11 @@ def train(
     out: Annotated[
         Path | None, value("DIR", "Run folder; a fresh name if not given.", _RUN, "--out", "-o")
     ] = None,
-    resume: Annotated[Path | None, value("RUN", "Go on with an interrupted run.", _RUN)] = None,
-    seed: options.Seed = None,
-    seeds: Annotated[
-        str | None, value("LIST", "One run for each, as 1,2 or 1-10 (not yet).", _RUN)
+    resume: Annotated[
+        Path | None, value("RUN", "Go on with an interrupted run, or experiment.", _RUN)
     ] = None,
+    seed: options.Seed = None,
+    seeds: Annotated[str | None, value("LIST", "One run for each, as 24,42 or 1-10.", _RUN)] = None,
     device: options.Device = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
@@ -98,11 +104,16 @@ def train(
     Without --data the built-in cohort of the model's room is used, and said so. A run folder
     holds the configuration with the origin of every value, logs, metrics and checkpoints. -q
     prints the best checkpoint, which `neuro evaluate` takes.
+
+    Several models, seeds or folds train one after another into one experiment folder, which
+    is then printed: a run folder for each, judged on its test part, tables over all of them and a
+    paired comparison. The same command over the same --out goes on where it was stopped.
     """
-    from neurocli import train as run
+    from neurocli.core.engine.outcome import RunResult
+    from neurocli.core.experiment.command import train_any
 
     with progress() as listener:
-        result = run(
+        result = train_any(
             *(models or ()),
             pretrain=pretrain,
             task=task,
@@ -133,7 +144,28 @@ def train(
             dry_run=dry_run,
             listener=listener,
         )
-    return _show(result)
+    return _show(result) if isinstance(result, RunResult) else _show_experiment(result)
+
+
+def _show_experiment(result: ExperimentResult) -> int:
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    values = {
+        "experiment": result.out,
+        "runs": result.runs,
+        "comparison": result.comparison,
+        "seconds": result.seconds,
+        "built_in_data": result.built_in_data,
+        "left_out": [list(pair) for pair in result.left_out],
+        "notes": result.notes,
+    }
+    if result.plan is not None:
+        output.show("train", {**values, "plan": result.plan}, view=plan_view(result.plan))
+        return output.left_out(result.left_out)
+    output.show("train", values, main=result.out, view=experiment_view(result))
+    output.hint(command_line("neuro", "report", result.out, "-o", "report.html"))
+    return output.left_out(result.left_out)
 
 
 def _show(result: RunResult) -> int:

@@ -24,7 +24,7 @@ from neurocli.core.engine.runtime import pick_device, seed_everything, set_threa
 from neurocli.core.engine.sinks import open_sinks
 from neurocli.core.engine.start import start_from, weights_layer
 from neurocli.core.engine.task import RunData, Task
-from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, Note, fan_out, ignore
 from neurocli.core.paths import folder_lock
 
@@ -78,7 +78,7 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
         StoppedError: A signal stopped the run after its state was saved.
     """
     listener = options.get("listener", ignore)
-    resolved, run_dir, notes = _resolve(models, options)
+    resolved, run_dir, notes = resolve_options(models, options)
     config = resolved.config
     check_parallel(config.train.parallel)
     device = pick_device(config.run.device)
@@ -136,9 +136,19 @@ def _scaled_rate(config: RunConfig) -> list[str]:
     ]
 
 
-def _resolve(
+def resolve_options(
     models: Sequence[str], options: TrainOptions
 ) -> tuple[Resolved, Path | None, list[str]]:
+    """Return the configuration of a run, its folder where it is known, and what to tell.
+
+    Args:
+        models: One name, or none with `resume`.
+        options: Of `train`.
+
+    Raises:
+        UsageError: Options or names do not fit together, or several runs are asked for.
+        ConfigError: The configuration is wrong.
+    """
     given = {name: options.get(name) for name in TRAIN_KEYS}
     out = Path(str(options["out"])) if options.get("out") else None
     if options.get("resume"):
@@ -146,9 +156,9 @@ def _resolve(
     if len(models) != 1 or options.get("seeds") or options.get("folds"):
         if not models:
             raise UsageError("no MODEL was named", hint="see `neuro models list`")
-        raise NotBuiltYetError(
-            "several models, seeds or folds in one experiment are not in this version",
-            hint="run `neuro train` once for each, with --seed and --split",
+        raise UsageError(
+            "several models, seeds or folds are an experiment and not one run",
+            hint="call neurocli.run_experiment with the same arguments",
         )
     preset, notes = options.get("preset"), []
     nothing_named = not (preset or options.get("config"))

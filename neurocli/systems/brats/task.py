@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from neurocli.core.data.nifti import write_image
@@ -23,7 +24,12 @@ from neurocli.core.engine.task import (
 )
 from neurocli.core.events import Listener
 from neurocli.core.infer.slices import slice_labels
-from neurocli.core.infer.sliding_window import sliding_window_labels
+from neurocli.core.infer.sliding_window import (
+    labels_from_logits,
+    sliding_window_labels,
+    sliding_window_logits,
+)
+from neurocli.core.metrics.segmentation import label_confusion, region_dice
 from neurocli.core.paths import safe_name
 from neurocli.systems.brats.blocks import BratsDataBlock, BratsTaskBlock
 from neurocli.systems.brats.judging import score_case, summarise_cases
@@ -70,21 +76,44 @@ class SegmentationTask(Task):
         self.dims = int(state["dims"])
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
-        """Return the loss of a batch of patches."""
+        """Return the loss of a batch of patches, and its Dice where it holds a tumour."""
         logits = model(batch["image"])
-        return StepOutput(segmentation_loss(self.settings.loss, logits, batch["label"]))
+        loss = segmentation_loss(self.settings.loss, logits, batch["label"])
+        return StepOutput(loss, _patch_dice(logits, batch["label"]))
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of scores per case; without labels, its names alone."""
         device = next(model.parameters()).device
         rows: Rows = []
         for number, case in enumerate(batch["case"]):
-            predicted = self.predict(model, batch["volume"][number].to(device))
+            volume, truth = batch["volume"][number].to(device), batch["truth"][number]
+            loss: dict[str, float] = {}
+            if self._is_training and self._has_logits and truth is not None:
+                predicted, loss = self._predict_with_loss(model, volume, truth)
+            else:
+                predicted = self.predict(model, volume)
             if self._folder is not None:
                 self._export(case, predicted)
             names = {key: batch[key][number] for key in ("participant", "subject", "start")}
-            rows.append({**names, **self._scores(case, batch["truth"][number], predicted)})
+            rows.append({**names, **self._scores(case, truth, predicted), **loss})
         return rows
+
+    @property
+    def _has_logits(self) -> bool:
+        # Outside a box that is computed alone there are none to take a loss of.
+        return self.dims == 3 and self.settings.extent == "grid"
+
+    def _predict_with_loss(
+        self, model: nn.Module, volume: Tensor, truth: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """Return the class of every voxel, and the loss over the whole volume."""
+        roi, settings = self._window(volume), self.settings
+        logits = sliding_window_logits(
+            volume[None], model, roi, settings.overlap, settings.blend, mirror=settings.tta
+        )
+        target = torch.from_numpy(truth).to(logits.device)[None]
+        loss = float(segmentation_loss(settings.loss, logits, target))
+        return labels_from_logits(logits)[0].cpu().numpy(), {"loss": loss}
 
     def predict(self, model: nn.Module, volume: Tensor) -> np.ndarray:
         """Return the class of every voxel.
@@ -102,17 +131,21 @@ class SegmentationTask(Task):
         settings = self.settings
         if self.dims == 2:
             return slice_labels(volume, model, mirror=settings.tta).cpu().numpy()
-        roi = settings.roi or cast(BratsDataBlock, self.config.data).patch
         labels = sliding_window_labels(
             volume[None],
             model,
-            roi if settings.sliding_window else tuple(volume.shape[1:]),
+            self._window(volume),
             settings.overlap,
             settings.blend,
             extent=settings.extent,
             mirror=settings.tta,
         )
         return labels[0].cpu().numpy()
+
+    def _window(self, volume: Tensor) -> tuple[int, ...]:
+        if not self.settings.sliding_window:
+            return tuple(volume.shape[1:])
+        return self.settings.roi or cast(BratsDataBlock, self.config.data).patch
 
     def keep_predictions(self, folder: Path) -> None:
         """Write the prediction of each case from now on, as a NIfTI file on the grid of its input.
@@ -166,3 +199,12 @@ class SegmentationTask(Task):
         labels, affine = to_source(stored, case.about["source"])
         path = self._folder / f"{safe_name(case.subject)}.nii.gz"
         write_image(path, np.ascontiguousarray(labels), affine)
+
+
+def _patch_dice(logits: Tensor | Sequence[Tensor], truth: Tensor) -> dict[str, float]:
+    """Return the mean Dice of the regions that a batch of patches holds; nothing without any."""
+    finest = logits if isinstance(logits, Tensor) else logits[0]
+    found = labels_from_logits(finest.detach()).cpu().numpy()
+    scores = region_dice(label_confusion(truth.cpu().numpy(), found), "nan").values()
+    defined = [score for score in scores if score == score]
+    return {"dice": sum(defined) / len(defined)} if defined else {}
