@@ -13,11 +13,13 @@ from neurocli.cli.output import Table, sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
 from neurocli.cli.text import cell_text
-from neurocli.cli.views import plan_view
+from neurocli.cli.views import comparison_view, plan_view
 
 if TYPE_CHECKING:
     from neurocli.core.engine.judgement import EvalResult
+    from neurocli.core.experiment.judge import ManyResult
 
+_FIRST = 6  # metrics side by side
 _DATA, _RUN, _TUMOUR = "Data", RUN_PANEL, "Segmentation checkpoints only"
 
 app = new_group()
@@ -31,11 +33,17 @@ neuro evaluate runs/fmamba-ar-1/checkpoints/best.pth
 neuro evaluate best.pth --data h5 --split split.json --part test --json
 neuro evaluate "$(neuro train fmamba -q)" --json | jq .metrics
 neuro evaluate best.pth --sliding-window --overlap 0.5 --save-predictions
+neuro evaluate unet/checkpoints/best.pth ghost/checkpoints/best.pth --data tumours
+neuro evaluate runs/experiment --ensemble --data others
 """,
 )
 def evaluate(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint of `neuro train`.")
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CKPT",
+            help="A checkpoint of `neuro train`, a run or an experiment; several are compared.",
+        ),
     ],
     data: Annotated[
         Path | None, value("DIR", "Dataset folder; that of the run if not given.", _DATA)
@@ -60,6 +68,9 @@ def evaluate(
     empty: Annotated[
         str | None, value("brats|nan|zero", "Score of an absent tumour part.", _TUMOUR)
     ] = None,
+    ensemble: Annotated[
+        bool, switch("--ensemble", "Judge the mean of all checkpoints.", _TUMOUR)
+    ] = False,
     settings: options.Settings = None,
     out: Annotated[
         Path | None, value("DIR", "Inside the run folder if not given.", _RUN, "--out", "-o")
@@ -72,7 +83,11 @@ def evaluate(
     ] = False,
     explain: Annotated[
         str | None,
-        value("gradients|occlusion", "Map what carries each output, as NIfTI images.", _RUN),
+        value(
+            "gradients|occlusion|gradcam|modality",
+            "Map what carries each output: fMRI by the first two, tumours by the others.",
+            _RUN,
+        ),
     ] = None,
     device: options.Device = None,
     force: options.Force = False,
@@ -85,12 +100,17 @@ def evaluate(
     and regions, intensity thresholds for tumours, principal components for
     calcium imaging. "Better" is said only where the intervals part. The result
     says when subjects of the training part were judged.
+
+    Several checkpoints are compared case by case: differences with intervals and
+    Wilcoxon's test, corrected by Holm. --ensemble judges their mean instead.
     """
-    from neurocli import evaluate as run
+    from neurocli.core.engine.judgement import EvalResult
+    from neurocli.core.experiment.judge import evaluate_any
 
     with progress() as listener:
-        result = run(
-            checkpoint,
+        result = evaluate_any(
+            *checkpoints,
+            average=ensemble,
             data=data,
             split=split,
             part=part,
@@ -111,7 +131,34 @@ def evaluate(
             dry_run=dry_run,
             listener=listener,
         )
-    return _show(result)
+    return _show(result) if isinstance(result, EvalResult) else _show_many(result)
+
+
+def _show_many(result: ManyResult) -> int:
+    from neurocli.core.engine.judgement import result_values
+
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    values = {
+        "models": [
+            {"name": name, **result_values(each), "plan": each.plan}
+            for name, each in zip(result.names, result.results, strict=True)
+        ],
+        "comparison": result.comparison,
+        "out": result.out,
+        "left_out": [list(pair) for pair in result.left_out],
+        "notes": result.notes,
+    }
+    rows = [
+        [name, each.n, *(each.metrics.get(metric) for metric in list(each.metrics)[:_FIRST])]
+        for name, each in zip(result.names, result.results, strict=True)
+    ]
+    first = list(result.results[0].metrics)[:_FIRST]
+    table = Table(["model", "n", *first], rows, f"{result.results[0].part} part")
+    view = [table, *comparison_view(result.comparison)]
+    output.show("evaluate", values, main=result.out, view=view)
+    return output.left_out(result.left_out)
 
 
 def _show(result: EvalResult) -> int:

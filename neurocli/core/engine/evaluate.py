@@ -12,15 +12,22 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
+from torch import nn
 
 from neurocli.core.catalog import find_model, find_task, resolve
 from neurocli.core.config.flags import EVALUATE_KEYS, flag_layer
-from neurocli.core.config.load import check_layers, plain_layer, settings_layer
+from neurocli.core.config.load import (
+    check_layers,
+    config_from_plain,
+    plain_layer,
+    settings_layer,
+)
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import load_checkpoint
 from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
 from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
+from neurocli.core.engine.rebuild import build_model
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.task import RunData, SampleSet, Task
 from neurocli.core.engine.weights import load_weights
@@ -49,6 +56,7 @@ class EvaluateOptions(TypedDict, total=False):
     save_predictions: bool
     embeddings: bool
     explain: str | None
+    ensemble: Sequence[str | Path]
     force: bool
     dry_run: bool
     listener: Listener
@@ -59,7 +67,8 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
 
     Args:
         checkpoint: A `.pth` of a run.
-        **options: The flags of `neuro evaluate`, None where not given.
+        **options: The flags of `neuro evaluate`, None where not given. `ensemble` names more
+            checkpoints, which are averaged with the first; settings and parts are the first's.
 
     Returns:
         Metrics with intervals and baselines.
@@ -78,8 +87,13 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     split = None if options.get("split") else payload["split"]
     data: RunData = resolve(room.open_data)(config, listener, split=split, like=payload["info"])
     samples, part, notes = _choose(data, options.get("part"))
-    seen = _seen(samples, payload)
+    members = [(path, payload), *_members(options.get("ensemble") or (), payload)]
+    seen = _seen(samples, [each for _, each in members])
     notes = [*data.notes, *notes, *seen]
+    if len(members) > 1:
+        notes.append(
+            f"mean of {len(members)} models: {', '.join(str(file) for file, _ in members)}"
+        )
     for note in notes:
         listener(Note(note, "warning" if seen or data.built_in_data else "info"))
     result = EvalResult(
@@ -96,7 +110,7 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     if options.get("dry_run"):
         plan = {"would_write": str(result.out), "samples": sum(map(len, samples))}
         return replace(result, plan=plan)
-    judge = _rebuilt(payload, config, device, path, listener)
+    judge = _rebuilt(members, config, device, listener)
     if options.get("save_predictions"):
         judge.task.keep_predictions(result.out / "predictions")
     tuned = judge.tune(data.parts.get("val")) if part != "val" else []
@@ -128,20 +142,42 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     )
 
 
+Member = tuple[Path, Mapping[str, Any]]
+
+
+def _members(paths: Sequence[str | Path], first: Mapping[str, Any]) -> list[Member]:
+    """Return the other checkpoints of an ensemble, which must see the data as the first does."""
+    found: list[Member] = []
+    for path in map(Path, paths):
+        payload = load_checkpoint(path)
+        for key in ("objective", "info", "task_state"):
+            if payload[key] != first[key]:
+                raise UsageError(
+                    f"its {key} is not that of the first checkpoint, so they have no mean",
+                    where=str(path),
+                    hint="name checkpoints of one objective, trained on the same kind of data",
+                )
+        found.append((path, payload))
+    return found
+
+
 def _rebuilt(
-    payload: Mapping[str, Any],
-    config: RunConfig,
-    device: torch.device,
-    path: Path,
-    listener: Listener,
+    members: Sequence[Member], config: RunConfig, device: torch.device, listener: Listener
 ) -> Judge:
     room, _ = find_model(config.model.name)
-    task: Task = resolve(find_task(room, payload["objective"]).task)(config)
-    task.load_state_dict(payload["task_state"])
+    first = members[0][1]
+    task: Task = resolve(find_task(room, first["objective"]).task)(config)
+    task.load_state_dict(first["task_state"])
     seed_everything(config.run.seed)
-    model = task.build(payload["info"])
-    load_weights(model, payload["state_dict"], label=str(path))
-    return Judge(task, model.to(device), config, device, listener)
+    models: list[nn.Module] = []
+    for path, payload in members:
+        # Members may be of different architectures; each knows its own.
+        own = config_from_plain(payload["config"], str(path)) if models else config
+        model = build_model(own, payload["info"]) if models else task.build(payload["info"])
+        load_weights(model, payload["state_dict"], label=str(path))
+        models.append(model)
+    whole = models[0] if len(models) == 1 else task.ensemble(models)
+    return Judge(task, whole.to(device), config, device, listener)
 
 
 def _config(payload: Mapping[str, Any], options: EvaluateOptions, path: Path) -> RunConfig:
@@ -192,17 +228,20 @@ def _choose(data: RunData, asked: str | None) -> tuple[list[SampleSet], str, lis
     )
 
 
-def _seen(samples: Sequence[SampleSet], payload: Mapping[str, Any]) -> list[str]:
-    trained = set(payload["split"].get("train", ()))
+def _seen(samples: Sequence[SampleSet], payloads: Sequence[Mapping[str, Any]]) -> list[str]:
+    trained = {name for payload in payloads for name in payload["split"].get("train", ())}
     people = {person for chosen in samples for person in chosen.participants}
     if not people & trained:
         return []
+    model = "the model was" if len(payloads) == 1 else "members were"
     return [
-        f"in-sample figures: the model was trained on {len(people & trained)} of these "
+        f"in-sample figures: {model} trained on {len(people & trained)} of these "
         f"{len(people)} participants"
     ]
 
 
 def _default_out(path: Path, part: str) -> Path:
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return run / "evaluations" / part
+    # The best checkpoints of an experiment lie beside the folders of their runs.
+    own = run / path.name.removesuffix("_best.pth")
+    return (own if own.is_dir() else run) / "evaluations" / part

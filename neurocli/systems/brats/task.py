@@ -14,6 +14,7 @@ from neurocli.core.data.nifti import write_image
 from neurocli.core.engine.task import (
     BaselineRows,
     Batch,
+    Explainer,
     PrimaryMetric,
     Rows,
     RunData,
@@ -23,6 +24,7 @@ from neurocli.core.engine.task import (
     Task,
 )
 from neurocli.core.events import Listener
+from neurocli.core.infer.ensemble import MeanOutput
 from neurocli.core.infer.slices import slice_labels
 from neurocli.core.infer.sliding_window import (
     labels_from_logits,
@@ -107,7 +109,7 @@ class SegmentationTask(Task):
         self, model: nn.Module, volume: Tensor, truth: np.ndarray
     ) -> tuple[np.ndarray, dict[str, float]]:
         """Return the class of every voxel, and the loss over the whole volume."""
-        roi, settings = self._window(volume), self.settings
+        roi, settings = self.window_of(volume), self.settings
         logits = sliding_window_logits(
             volume[None], model, roi, settings.overlap, settings.blend, mirror=settings.tta
         )
@@ -134,7 +136,7 @@ class SegmentationTask(Task):
         labels = sliding_window_labels(
             volume[None],
             model,
-            self._window(volume),
+            self.window_of(volume),
             settings.overlap,
             settings.blend,
             extent=settings.extent,
@@ -142,10 +144,28 @@ class SegmentationTask(Task):
         )
         return labels[0].cpu().numpy()
 
-    def _window(self, volume: Tensor) -> tuple[int, ...]:
+    def window_of(self, volume: Tensor) -> tuple[int, ...]:
+        """Return the size of the windows that a volume (C, X, Y, Z) is predicted by."""
         if not self.settings.sliding_window:
             return tuple(volume.shape[1:])
         return self.settings.roi or cast(BratsDataBlock, self.config.data).patch
+
+    def ensemble(self, models: Sequence[nn.Module]) -> nn.Module:
+        """Return the mean of several networks, which a window passes through together."""
+        return MeanOutput(models, self.settings.average)
+
+    def explainer(
+        self, method: str, samples: Sequence[SampleSet], train: SampleSet | None
+    ) -> Explainer:
+        """Return what explains predictions by `gradcam` or `modality`.
+
+        Raises:
+            UsageError: The method is unknown, or the model sees slices.
+        """
+        del train  # nothing is compared with it
+        from neurocli.systems.brats.explain import explainer_of
+
+        return explainer_of(method, samples, self)
 
     def keep_predictions(self, folder: Path) -> None:
         """Write the prediction of each case from now on, as a NIfTI file on the grid of its input.
