@@ -89,11 +89,7 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     samples, part, notes = _choose(data, options.get("part"))
     members = [(path, payload), *_members(options.get("ensemble") or (), payload)]
     seen = _seen(samples, [each for _, each in members])
-    notes = [*data.notes, *notes, *seen]
-    if len(members) > 1:
-        notes.append(
-            f"mean of {len(members)} models: {', '.join(str(file) for file, _ in members)}"
-        )
+    notes = [*data.notes, *notes, *seen, *_averaged(members)]
     for note in notes:
         listener(Note(note, "warning" if seen or data.built_in_data else "info"))
     result = EvalResult(
@@ -159,6 +155,12 @@ def _members(paths: Sequence[str | Path], first: Mapping[str, Any]) -> list[Memb
                 )
         found.append((path, payload))
     return found
+
+
+def _averaged(members: Sequence[Member]) -> list[str]:
+    if len(members) == 1:
+        return []
+    return [f"mean of {len(members)} models: {', '.join(str(path) for path, _ in members)}"]
 
 
 def _rebuilt(

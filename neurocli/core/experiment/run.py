@@ -195,7 +195,7 @@ class _Work:
             # A model that breaks in a way nobody foresaw must not cost the runs of the others.
             except Exception as error:
                 _log.debug("run %s failed", run.name, exc_info=True)
-                self._fail(run, f"{type(error).__name__}: {str(error).splitlines()[:1]}")
+                self._fail(run, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
                 continue
             self._keep(run, status)
         self._compare()
