@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
     from neurocli.core.engine.rebuild import load_model
     from neurocli.core.engine.train import train
+    from neurocli.core.experiment.judge import evaluate_many
     from neurocli.core.experiment.run import ExperimentResult, run_experiment
     from neurocli.core.listing import list_models
     from neurocli.core.report.command import make_report
@@ -41,6 +42,7 @@ _HOMES = {
     "convert_hdf5": "neurocli.core.data.preprocess",
     "count_flops": "neurocli.core.cost.command",
     "evaluate": "neurocli.core.engine.evaluate",
+    "evaluate_many": "neurocli.core.experiment.judge",
     "export_weights": "neurocli.core.engine.export",
     "list_models": "neurocli.core.listing",
     "list_presets": "neurocli.core.config.presets",
@@ -65,6 +67,7 @@ __all__ = [
     "convert_hdf5",
     "count_flops",
     "evaluate",
+    "evaluate_many",
     "export_weights",
     "list_models",
     "list_presets",

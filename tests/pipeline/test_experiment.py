@@ -15,7 +15,7 @@ import neurocli
 from neurocli.core.engine.checkpoint import load_checkpoint
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import EvalDone, Event, RunStarted
-from neurocli.core.experiment.judge import ManyResult, evaluate_any
+from neurocli.core.experiment.judge import ManyResult, evaluate_many
 from neurocli.core.infer.sliding_window import labels_from_logits, sliding_window_logits
 from neurocli.systems.brats.data import open_data
 from neurocli.systems.brats.synthetic import CohortSpec, write_tree
@@ -203,11 +203,11 @@ def test_a_plan_writes_nothing(dataset: Path, tmp_path: Path) -> None:
 def test_runs_of_an_experiment_are_compared_case_by_case(
     whole: neurocli.ExperimentResult, tmp_path: Path
 ) -> None:
-    found = evaluate_any(whole.out, out=tmp_path)
+    found = evaluate_many(whole.out, out=tmp_path)
     assert isinstance(found, ManyResult)
     assert found.comparison == whole.comparison  # the same cases, judged the same way
     ones = [whole.out / f"{model}_seed_7_fold_0_best.pth" for model in FINE]
-    pair = evaluate_any(*ones, part="all", out=tmp_path / "pair")
+    pair = evaluate_many(*ones, part="all", out=tmp_path / "pair")
     assert isinstance(pair, ManyResult)
     (row,) = pair.comparison["dice_wt"]["pairs"]
     tables = [
@@ -224,7 +224,7 @@ def test_an_ensemble_is_the_mean_of_its_folds(
     whole: neurocli.ExperimentResult, tmp_path: Path
 ) -> None:
     paths = [whole.out / f"unet3d_xs_seed_7_fold_{fold}_best.pth" for fold in range(3)]
-    found = evaluate_any(*paths, average=True, part="all", out=tmp_path)
+    found = evaluate_many(*paths, average=True, part="all", out=tmp_path)
     assert not isinstance(found, ManyResult)
     assert found.in_sample
     payload = load_checkpoint(paths[0])
@@ -260,4 +260,4 @@ def test_what_has_no_mean_is_refused(whole: neurocli.ExperimentResult, tmp_path:
     other = tmp_path / "other.pth"
     torch.save({**payload, "info": {**payload["info"], "n_classes": 3}}, other)
     with pytest.raises(UsageError, match="info is not that of the first"):
-        evaluate_any(best, other, average=True, out=tmp_path / "e")
+        evaluate_many(best, other, average=True, out=tmp_path / "e")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,8 +33,8 @@ neuro evaluate runs/fmamba-ar-1/checkpoints/best.pth
 neuro evaluate best.pth --data h5 --split split.json --part test --json
 neuro evaluate "$(neuro train fmamba -q)" --json | jq .metrics
 neuro evaluate best.pth --sliding-window --overlap 0.5 --save-predictions
-neuro evaluate unet/checkpoints/best.pth ghost/checkpoints/best.pth --data tumours
-neuro evaluate runs/experiment --ensemble --data others
+neuro evaluate unet.pth ghost.pth --data tumours --part test
+neuro evaluate experiment --ensemble --data others
 """,
 )
 def evaluate(
@@ -104,13 +104,15 @@ def evaluate(
     Several checkpoints are compared case by case: differences with intervals and
     Wilcoxon's test, corrected by Holm. --ensemble judges their mean instead.
     """
-    from neurocli.core.engine.judgement import EvalResult
-    from neurocli.core.experiment.judge import evaluate_any
+    from functools import partial
 
+    import neurocli
+
+    is_one = len(checkpoints) == 1 and not checkpoints[0].is_dir()
+    run = neurocli.evaluate if is_one else partial(neurocli.evaluate_many, average=ensemble)
     with progress() as listener:
-        result = evaluate_any(
+        result: Any = run(
             *checkpoints,
-            average=ensemble,
             data=data,
             split=split,
             part=part,
@@ -131,7 +133,7 @@ def evaluate(
             dry_run=dry_run,
             listener=listener,
         )
-    return _show(result) if isinstance(result, EvalResult) else _show_many(result)
+    return _show_many(result) if hasattr(result, "comparison") else _show(result)
 
 
 def _show_many(result: ManyResult) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,8 @@ from neurocli.cli.views import command_line, experiment_view, facts, plan_view
 if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
     from neurocli.core.experiment.run import ExperimentResult
+
+    pass
 
 _GOAL, _DATA, _FIT, _RUN = "What is learned", "Data", "Optimisation", RUN_PANEL
 
@@ -32,7 +34,7 @@ neuro train fmamba --pretrain ar --data h5 -s data.sequence_length=8
 neuro train fmamba_mlp --task sex --data h5 --split s.json --init-from a.pth
 neuro train fmamba_mlp --task age --task-type regression --data h5
 neuro train unet3d_xs --data tumours --split tumours.json
-neuro train unet3d_xs 'dualbranch_0[12]*_xs' --data tumours --seeds 24,42 --folds 5
+neuro train unet3d_xs dualbranch_01_unet_xs --seeds 24,42 --folds 5
 neuro train cebra --pretrain time --data sessions
 neuro train --resume runs/fmamba-ar-1
 neuro evaluate "$(neuro train fmamba -q)"
@@ -109,11 +111,14 @@ def train(
     is then printed: a run folder for each, judged on its test part, tables over all of them and a
     paired comparison. The same command over the same --out goes on where it was stopped.
     """
-    from neurocli.core.engine.outcome import RunResult
-    from neurocli.core.experiment.command import train_any
+    import neurocli
+    from neurocli.core.experiment.plan import is_experiment
 
+    chosen = options.whole_numbers(seeds, "--seeds") or None
+    several = is_experiment(models or (), chosen, folds, resume)
+    run = neurocli.run_experiment if several else neurocli.train
     with progress() as listener:
-        result = train_any(
+        result: Any = run(
             *(models or ()),
             pretrain=pretrain,
             task=task,
@@ -138,13 +143,14 @@ def train(
             out=out,
             resume=resume,
             seed=seed,
-            seeds=options.whole_numbers(seeds, "--seeds") or None,
+            seeds=chosen,
             device=device,
             force=force,
             dry_run=dry_run,
             listener=listener,
         )
-    return _show(result) if isinstance(result, RunResult) else _show_experiment(result)
+    # A run has one checkpoint, an experiment many runs.
+    return _show_experiment(result) if hasattr(result, "runs") else _show(result)
 
 
 def _show_experiment(result: ExperimentResult) -> int:

@@ -57,7 +57,7 @@ class _Named:
     folder: str
 
 
-def evaluate_any(
+def evaluate_many(
     *checkpoints: str | Path, average: bool = False, **options: Unpack[EvaluateOptions]
 ) -> EvalResult | ManyResult:
     """Judge what a command line names.
@@ -85,10 +85,10 @@ def evaluate_any(
         # Never in the folder of a member: it holds what that run was judged by.
         more = {"ensemble": [each.path for each in named[1:]], "out": out}
         return evaluate(named[0].path, **cast(EvaluateOptions, {**options, **more}))
-    return _evaluate_each(named, options, out)
+    return _each(named, options, out)
 
 
-def _evaluate_each(named: Sequence[_Named], options: EvaluateOptions, out: Path) -> ManyResult:
+def _each(named: Sequence[_Named], options: EvaluateOptions, out: Path) -> ManyResult:
     listener = options.get("listener") or ignore
     results: list[EvalResult] = []
     names: list[str] = []
