@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
     from neurocli.core.engine.rebuild import load_model
     from neurocli.core.engine.train import train
+    from neurocli.core.experiment.judge import evaluate_many
+    from neurocli.core.experiment.run import ExperimentResult, run_experiment
     from neurocli.core.listing import list_models
     from neurocli.core.report.command import make_report
     from neurocli.systems.genes.align import align_genes
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ExperimentResult": "neurocli.core.experiment.run",
     "RunResult": "neurocli.core.engine.outcome",
     "align_genes": "neurocli.systems.genes.align",
     "check_hdf5": "neurocli.core.data.preprocess",
     "convert_hdf5": "neurocli.core.data.preprocess",
     "count_flops": "neurocli.core.cost.command",
     "evaluate": "neurocli.core.engine.evaluate",
+    "evaluate_many": "neurocli.core.experiment.judge",
     "export_weights": "neurocli.core.engine.export",
     "list_models": "neurocli.core.listing",
     "list_presets": "neurocli.core.config.presets",
@@ -49,11 +53,13 @@ _HOMES = {
     "preprocess": "neurocli.core.data.preprocess",
     "profile": "neurocli.core.cost.command",
     "repack_hdf5": "neurocli.core.data.preprocess",
+    "run_experiment": "neurocli.core.experiment.run",
     "train": "neurocli.core.engine.train",
     "verify_hdf5": "neurocli.core.data.preprocess",
 }
 
 __all__ = [
+    "ExperimentResult",
     "RunResult",
     "__version__",
     "align_genes",
@@ -61,6 +67,7 @@ __all__ = [
     "convert_hdf5",
     "count_flops",
     "evaluate",
+    "evaluate_many",
     "export_weights",
     "list_models",
     "list_presets",
@@ -71,6 +78,7 @@ __all__ = [
     "preprocess",
     "profile",
     "repack_hdf5",
+    "run_experiment",
     "train",
     "verify_hdf5",
 ]

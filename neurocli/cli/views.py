@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from neurocli.cli.output import Table, sink
+from neurocli.cli.text import cell_text
 
 if TYPE_CHECKING:
     from neurocli.core.data.items import PrepareResult
+    from neurocli.core.experiment.run import ExperimentResult
 
 _MANY = 8
+_FIRST = 4  # metrics come with the chief ones first
 
 
 def facts(rows: Iterable[tuple[str, object]], title: str | None = None) -> Table:
@@ -97,3 +100,42 @@ def show_prepared(command: str, result: PrepareResult, *, next_step: tuple[objec
     output.show(command, values, main=result.out, view=[facts(rows)])
     output.hint(command_line(*next_step))
     return output.left_out(result.failures)
+
+
+def experiment_view(result: ExperimentResult) -> list[Table | str]:
+    """Return the runs of an experiment and how its models compare."""
+    rows = []
+    for run in result.runs:
+        best = run.get("best") or {}
+        named = f"{best['part']} {best['metric']}" if best else None
+        found = (best.get("value"), best.get("epoch"))
+        rows.append([run["name"], run["status"], named, *found])
+    table = Table(["run", "status", "best by", "value", "epoch"], rows, str(result.out))
+    return [table, *comparison_view(result.comparison)]
+
+
+def comparison_view(comparison: Mapping[str, Any]) -> list[Table | str]:
+    """Return one table over all metrics: every pair of models, its difference and test.
+
+    Args:
+        comparison: Metric -> models, best, pairs.
+    """
+    rows = [
+        [
+            metric,
+            f"{pair['first']} - {pair['second']}",
+            pair["n"],
+            pair["mean_difference"],
+            None
+            if pair["low"] is None
+            else f"{cell_text(pair['low'])} to {cell_text(pair['high'])}",
+            pair["p_holm"],
+            found["best"] or "none",
+        ]
+        for metric, found in list(comparison.items())[:_FIRST]
+        for pair in found["pairs"]
+    ]
+    columns = ["metric", "models", "n", "difference", "95 % interval", "p (Holm)", "best"]
+    more = len(comparison) - _FIRST
+    told = [f"{more} more metrics are in comparison.csv."] if more > 0 else []
+    return [Table(columns, rows, "paired over cases"), *told] if rows else []

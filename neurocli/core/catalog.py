@@ -105,6 +105,12 @@ class RoomCard:
             None; called as `outline(config, info)`; returns mappings with the same keys.
         translate: `"module:function"` that turns a configuration file of another program into
             keys of this one and returns files of ours as they are, or None; torch-free.
+        strata: Columns of the phenotypes that folds are balanced by, where a table has them.
+        parts_in_time: Whether parts are stretches of a recording, so that no split file divides.
+        results: Column of an experiment's table of runs -> (part, metric); empty names them all
+            after part and metric. Part `run` holds `best_epoch`.
+        epochs: The same for its table of epochs; `test` is told of the best epoch alone.
+        compared: Columns of `results` that the table of models holds; empty takes all.
     """
 
     name: str
@@ -124,6 +130,11 @@ class RoomCard:
     official_names: str | None = None
     outline: str | None = None
     translate: str | None = None
+    strata: tuple[str, ...] = ()
+    parts_in_time: bool = False
+    results: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    epochs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    compared: tuple[str, ...] = ()
 
 
 def resolve(reference: str) -> Any:

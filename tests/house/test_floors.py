@@ -18,6 +18,7 @@ ORDER = [
     {"metrics"},
     {"engine", "infer"},
     {"cost"},
+    {"experiment"},
     {"report"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +14,13 @@ from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
 from neurocli.cli.ranks import Processes, run_in_processes
 from neurocli.cli.text import cell_text
-from neurocli.cli.views import plan_view
+from neurocli.cli.views import comparison_view, plan_view
 
 if TYPE_CHECKING:
     from neurocli.core.engine.judgement import EvalResult
+    from neurocli.core.experiment.judge import ManyResult
 
+_FIRST = 6  # metrics side by side
 _DATA, _RUN, _TUMOUR = "Data", RUN_PANEL, "Segmentation checkpoints only"
 
 app = new_group()
@@ -32,11 +34,17 @@ neuro evaluate runs/fmamba-ar-1/checkpoints/best.pth
 neuro evaluate best.pth --data h5 --split split.json --part test --json
 neuro evaluate "$(neuro train fmamba -q)" --json | jq .metrics
 neuro evaluate best.pth --sliding-window --overlap 0.5 --save-predictions
+neuro evaluate unet.pth ghost.pth --data tumours --part test
+neuro evaluate experiment --ensemble --data others
 """,
 )
 def evaluate(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint of `neuro train`.")
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CKPT",
+            help="A checkpoint of `neuro train`, a run or an experiment; several are compared.",
+        ),
     ],
     data: Annotated[
         Path | None, value("DIR", "Dataset folder; that of the run if not given.", _DATA)
@@ -61,6 +69,9 @@ def evaluate(
     empty: Annotated[
         str | None, value("brats|nan|zero", "Score of an absent tumour part.", _TUMOUR)
     ] = None,
+    ensemble: Annotated[
+        bool, switch("--ensemble", "Judge the mean of all checkpoints.", _TUMOUR)
+    ] = False,
     settings: options.Settings = None,
     out: Annotated[
         Path | None, value("DIR", "Inside the run folder if not given.", _RUN, "--out", "-o")
@@ -73,7 +84,11 @@ def evaluate(
     ] = False,
     explain: Annotated[
         str | None,
-        value("gradients|occlusion", "Map what carries each output, as NIfTI images.", _RUN),
+        value(
+            "gradients|occlusion|gradcam|modality",
+            "Map what carries each output: fMRI by the first two, tumours by the others.",
+            _RUN,
+        ),
     ] = None,
     device: options.Device = None,
     procs: Processes = None,
@@ -87,14 +102,21 @@ def evaluate(
     and regions, intensity thresholds for tumours, principal components for
     calcium imaging. "Better" is said only where the intervals part. The result
     says when subjects of the training part were judged.
+
+    Several checkpoints are compared case by case: differences with intervals and
+    Wilcoxon's test, corrected by Holm. --ensemble judges their mean instead.
     """
     if procs is not None:
         return run_in_processes(procs)
-    from neurocli import evaluate as run
+    from functools import partial
 
+    import neurocli
+
+    is_one = len(checkpoints) == 1 and not checkpoints[0].is_dir()
+    run = neurocli.evaluate if is_one else partial(neurocli.evaluate_many, average=ensemble)
     with progress() as listener:
-        result = run(
-            checkpoint,
+        result: Any = run(
+            *checkpoints,
             data=data,
             split=split,
             part=part,
@@ -115,7 +137,34 @@ def evaluate(
             dry_run=dry_run,
             listener=listener,
         )
-    return _show(result)
+    return _show_many(result) if hasattr(result, "comparison") else _show(result)
+
+
+def _show_many(result: ManyResult) -> int:
+    from neurocli.core.engine.judgement import result_values
+
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    values = {
+        "models": [
+            {"name": name, **result_values(each), "plan": each.plan}
+            for name, each in zip(result.names, result.results, strict=True)
+        ],
+        "comparison": result.comparison,
+        "out": result.out,
+        "left_out": [list(pair) for pair in result.left_out],
+        "notes": result.notes,
+    }
+    rows = [
+        [name, each.n, *(each.metrics.get(metric) for metric in list(each.metrics)[:_FIRST])]
+        for name, each in zip(result.names, result.results, strict=True)
+    ]
+    first = list(result.results[0].metrics)[:_FIRST]
+    table = Table(["model", "n", *first], rows, f"{result.results[0].part} part")
+    view = [table, *comparison_view(result.comparison)]
+    output.show("evaluate", values, main=result.out, view=view)
+    return output.left_out(result.left_out)
 
 
 def _show(result: EvalResult) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +13,13 @@ from neurocli.cli.output import sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import clock_text, progress
 from neurocli.cli.ranks import Processes, run_in_processes
-from neurocli.cli.views import command_line, facts, plan_view
+from neurocli.cli.views import command_line, experiment_view, facts, plan_view
 
 if TYPE_CHECKING:
     from neurocli.core.engine.outcome import RunResult
+    from neurocli.core.experiment.run import ExperimentResult
+
+    pass
 
 _GOAL, _DATA, _FIT, _RUN = "What is learned", "Data", "Optimisation", RUN_PANEL
 
@@ -32,6 +35,7 @@ neuro train fmamba --pretrain ar --data h5 -s data.sequence_length=8
 neuro train fmamba_mlp --task sex --data h5 --split s.json --init-from a.pth
 neuro train fmamba_mlp --task age --task-type regression --data h5
 neuro train unet3d_xs --data tumours --split tumours.json
+neuro train unet3d_xs dualbranch_01_unet_xs --seeds 24,42 --folds 5
 neuro train cebra --pretrain time --data sessions
 neuro train fmamba --data h5 --procs 2
 torchrun --nproc_per_node=2 -m neurocli train fmamba --data h5 --parallel fsdp
@@ -42,7 +46,9 @@ neuro evaluate "$(neuro train fmamba -q)"
 def train(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="A name of `neuro models list`."),
+        typer.Argument(
+            metavar="MODEL", help="A name of `neuro models list`; several, or patterns."
+        ),
     ] = None,
     pretrain: Annotated[
         str | None,
@@ -67,7 +73,9 @@ def train(
     split: Annotated[
         Path | None, value("FILE", "Split file; by a hash of seed and id if not given.", _DATA)
     ] = None,
-    folds: Annotated[int | None, value("K", "Cross-validate (not yet).", _DATA)] = None,
+    folds: Annotated[
+        int | None, value("K", "Cross-validate: one run for each fold.", _DATA)
+    ] = None,
     batch_size: Annotated[int | None, value("N", "Samples per batch.", _DATA)] = None,
     epochs: Annotated[int | None, value("N", "Passes over the training part.", _FIT)] = None,
     steps: Annotated[int | None, value("N", "Optimiser steps; wins over epochs.", _FIT)] = None,
@@ -87,11 +95,11 @@ def train(
     out: Annotated[
         Path | None, value("DIR", "Run folder; a fresh name if not given.", _RUN, "--out", "-o")
     ] = None,
-    resume: Annotated[Path | None, value("RUN", "Go on with an interrupted run.", _RUN)] = None,
-    seed: options.Seed = None,
-    seeds: Annotated[
-        str | None, value("LIST", "One run for each, as 1,2 or 1-10 (not yet).", _RUN)
+    resume: Annotated[
+        Path | None, value("RUN", "Go on with an interrupted run, or experiment.", _RUN)
     ] = None,
+    seed: options.Seed = None,
+    seeds: Annotated[str | None, value("LIST", "One run for each, as 24,42 or 1-10.", _RUN)] = None,
     device: options.Device = None,
     procs: Processes = None,
     force: options.Force = False,
@@ -103,13 +111,21 @@ def train(
     holds the configuration with the origin of every value, logs, metrics and checkpoints. -q
     prints the best checkpoint, which `neuro evaluate` takes. --procs, or torchrun, shares
     every batch among processes: the batch size counts over all of them.
+
+    Several models, seeds or folds train one after another into one experiment folder, which
+    is then printed: a run folder for each, judged on its test part, tables over all of them and a
+    paired comparison. The same command over the same --out goes on where it was stopped.
     """
     if procs is not None:
         return run_in_processes(procs)
-    from neurocli import train as run
+    import neurocli
+    from neurocli.core.experiment.plan import is_experiment
 
+    chosen = options.whole_numbers(seeds, "--seeds") or None
+    several = is_experiment(models or (), chosen, folds, resume)
+    run = neurocli.run_experiment if several else neurocli.train
     with progress() as listener:
-        result = run(
+        result: Any = run(
             *(models or ()),
             pretrain=pretrain,
             task=task,
@@ -134,13 +150,35 @@ def train(
             out=out,
             resume=resume,
             seed=seed,
-            seeds=options.whole_numbers(seeds, "--seeds") or None,
+            seeds=chosen,
             device=device,
             force=force,
             dry_run=dry_run,
             listener=listener,
         )
-    return _show(result)
+    # A run has one checkpoint, an experiment many runs.
+    return _show_experiment(result) if hasattr(result, "runs") else _show(result)
+
+
+def _show_experiment(result: ExperimentResult) -> int:
+    output = sink()
+    for note in result.notes:
+        output.note(note)
+    values = {
+        "experiment": result.out,
+        "runs": result.runs,
+        "comparison": result.comparison,
+        "seconds": result.seconds,
+        "built_in_data": result.built_in_data,
+        "left_out": [list(pair) for pair in result.left_out],
+        "notes": result.notes,
+    }
+    if result.plan is not None:
+        output.show("train", {**values, "plan": result.plan}, view=plan_view(result.plan))
+        return output.left_out(result.left_out)
+    output.show("train", values, main=result.out, view=experiment_view(result))
+    output.hint(command_line("neuro", "report", result.out, "-o", "report.html"))
+    return output.left_out(result.left_out)
 
 
 def _show(result: RunResult) -> int:

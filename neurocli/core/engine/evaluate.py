@@ -12,16 +12,23 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
+from torch import nn
 
 from neurocli.core.catalog import find_model, find_task, resolve
 from neurocli.core.config.flags import EVALUATE_KEYS, flag_layer
-from neurocli.core.config.load import check_layers, plain_layer, settings_layer
+from neurocli.core.config.load import (
+    check_layers,
+    config_from_plain,
+    plain_layer,
+    settings_layer,
+)
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import load_checkpoint
 from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
 from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
 from neurocli.core.engine.parallel.team import Team, joined
+from neurocli.core.engine.rebuild import build_model
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.task import Rows, RunData, SampleSet, Task
 from neurocli.core.engine.weights import load_weights
@@ -50,6 +57,7 @@ class EvaluateOptions(TypedDict, total=False):
     save_predictions: bool
     embeddings: bool
     explain: str | None
+    ensemble: Sequence[str | Path]
     force: bool
     dry_run: bool
     listener: Listener
@@ -60,7 +68,8 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
 
     Args:
         checkpoint: A `.pth` of a run.
-        **options: The flags of `neuro evaluate`, None where not given.
+        **options: The flags of `neuro evaluate`, None where not given. `ensemble` names more
+            checkpoints, which are averaged with the first; settings and parts are the first's.
 
     Returns:
         Metrics with intervals and baselines.
@@ -86,8 +95,9 @@ def _evaluate(team: Team, path: Path, options: EvaluateOptions) -> EvalResult:
         lambda: resolve(room.open_data)(config, listener, split=split, like=payload["info"])
     )
     samples, part, notes = _choose(data, options.get("part"))
-    seen = _seen(samples, payload)
-    notes = [*data.notes, *notes, *seen]
+    members = [(path, payload), *_members(options.get("ensemble") or (), payload)]
+    seen = _seen(samples, [each for _, each in members])
+    notes = [*data.notes, *notes, *seen, *_averaged(members)]
     for note in notes:
         listener(Note(note, "warning" if seen or data.built_in_data else "info"))
     result = EvalResult(
@@ -104,7 +114,7 @@ def _evaluate(team: Team, path: Path, options: EvaluateOptions) -> EvalResult:
     if options.get("dry_run"):
         plan = {"would_write": str(result.out), "samples": sum(map(len, samples))}
         return replace(result, plan=plan)
-    judge = _rebuilt(payload, config, device, path, listener)
+    judge = _rebuilt(members, config, device, listener)
     if options.get("save_predictions"):
         judge.task.keep_predictions(result.out / "predictions")
         team.wait()  # what an earlier judgement left is gone before any rank writes
@@ -154,20 +164,48 @@ def _finished(
     )
 
 
+Member = tuple[Path, Mapping[str, Any]]
+
+
+def _members(paths: Sequence[str | Path], first: Mapping[str, Any]) -> list[Member]:
+    """Return the other checkpoints of an ensemble, which must see the data as the first does."""
+    found: list[Member] = []
+    for path in map(Path, paths):
+        payload = load_checkpoint(path)
+        for key in ("objective", "info", "task_state"):
+            if payload[key] != first[key]:
+                raise UsageError(
+                    f"its {key} is not that of the first checkpoint, so they have no mean",
+                    where=str(path),
+                    hint="name checkpoints of one objective, trained on the same kind of data",
+                )
+        found.append((path, payload))
+    return found
+
+
+def _averaged(members: Sequence[Member]) -> list[str]:
+    if len(members) == 1:
+        return []
+    return [f"mean of {len(members)} models: {', '.join(str(path) for path, _ in members)}"]
+
+
 def _rebuilt(
-    payload: Mapping[str, Any],
-    config: RunConfig,
-    device: torch.device,
-    path: Path,
-    listener: Listener,
+    members: Sequence[Member], config: RunConfig, device: torch.device, listener: Listener
 ) -> Judge:
     room, _ = find_model(config.model.name)
-    task: Task = resolve(find_task(room, payload["objective"]).task)(config)
-    task.load_state_dict(payload["task_state"])
+    first = members[0][1]
+    task: Task = resolve(find_task(room, first["objective"]).task)(config)
+    task.load_state_dict(first["task_state"])
     seed_everything(config.run.seed)
-    model = task.build(payload["info"])
-    load_weights(model, payload["state_dict"], label=str(path))
-    return Judge(task, model.to(device), config, device, listener)
+    models: list[nn.Module] = []
+    for path, payload in members:
+        # Members may be of different architectures; each knows its own.
+        own = config_from_plain(payload["config"], str(path)) if models else config
+        model = build_model(own, payload["info"]) if models else task.build(payload["info"])
+        load_weights(model, payload["state_dict"], label=str(path))
+        models.append(model)
+    whole = models[0] if len(models) == 1 else task.ensemble(models)
+    return Judge(task, whole.to(device), config, device, listener)
 
 
 def _config(payload: Mapping[str, Any], options: EvaluateOptions, path: Path) -> RunConfig:
@@ -218,17 +256,20 @@ def _choose(data: RunData, asked: str | None) -> tuple[list[SampleSet], str, lis
     )
 
 
-def _seen(samples: Sequence[SampleSet], payload: Mapping[str, Any]) -> list[str]:
-    trained = set(payload["split"].get("train", ()))
+def _seen(samples: Sequence[SampleSet], payloads: Sequence[Mapping[str, Any]]) -> list[str]:
+    trained = {name for payload in payloads for name in payload["split"].get("train", ())}
     people = {person for chosen in samples for person in chosen.participants}
     if not people & trained:
         return []
+    model = "the model was" if len(payloads) == 1 else "members were"
     return [
-        f"in-sample figures: the model was trained on {len(people & trained)} of these "
+        f"in-sample figures: {model} trained on {len(people & trained)} of these "
         f"{len(people)} participants"
     ]
 
 
 def _default_out(path: Path, part: str) -> Path:
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return run / "evaluations" / part
+    # The best checkpoints of an experiment lie beside the folders of their runs.
+    own = run / path.name.removesuffix("_best.pth")
+    return (own if own.is_dir() else run) / "evaluations" / part

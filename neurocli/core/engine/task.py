@@ -261,6 +261,18 @@ class Task(ABC):
         """
         del folder
 
+    def ensemble(self, models: Sequence[nn.Module]) -> nn.Module:
+        """Return one model that gives what several give together.
+
+        Raises:
+            UsageError: Outputs of this objective have no mean.
+        """
+        raise UsageError(
+            f"{type(self).__name__} has no mean over {len(models)} models",
+            where="--ensemble",
+            hint="judge each by itself: leave --ensemble out",
+        )
+
     def embed_step(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return one vector per sample, (B, E).
 

@@ -31,7 +31,7 @@ from neurocli.core.engine.runtime import pick_device, seed_everything, set_threa
 from neurocli.core.engine.sinks import RankLog, open_sinks
 from neurocli.core.engine.start import start_from, weights_layer
 from neurocli.core.engine.task import RunData, Task
-from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, Note, fan_out, ignore
 from neurocli.core.paths import folder_lock
 
@@ -90,7 +90,7 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
 
 def _train(team: Team, models: Sequence[str], options: TrainOptions) -> RunResult:
     listener = options.get("listener", ignore) if team.is_first else ignore
-    resolved, run_dir, notes = team.first_then_rest(lambda: _resolve(models, options))
+    resolved, run_dir, notes = team.first_then_rest(lambda: resolve_options(models, options))
     config = resolved.config
     is_named = resolved.origins.get("train.parallel", "default") != "default"
     notes += choose_strategy(team, config.train.parallel, is_named=is_named)
@@ -172,9 +172,19 @@ def _scaled_rate(config: RunConfig) -> list[str]:
     ]
 
 
-def _resolve(
+def resolve_options(
     models: Sequence[str], options: TrainOptions
 ) -> tuple[Resolved, Path | None, list[str]]:
+    """Return the configuration of a run, its folder where it is known, and what to tell.
+
+    Args:
+        models: One name, or none with `resume`.
+        options: Of `train`.
+
+    Raises:
+        UsageError: Options or names do not fit together, or several runs are asked for.
+        ConfigError: The configuration is wrong.
+    """
     given = {name: options.get(name) for name in TRAIN_KEYS}
     out = Path(str(options["out"])) if options.get("out") else None
     if options.get("resume"):
@@ -182,9 +192,9 @@ def _resolve(
     if len(models) != 1 or options.get("seeds") or options.get("folds"):
         if not models:
             raise UsageError("no MODEL was named", hint="see `neuro models list`")
-        raise NotBuiltYetError(
-            "several models, seeds or folds in one experiment are not in this version",
-            hint="run `neuro train` once for each, with --seed and --split",
+        raise UsageError(
+            "several models, seeds or folds are an experiment and not one run",
+            hint="call neurocli.run_experiment with the same arguments",
         )
     preset, notes = options.get("preset"), []
     nothing_named = not (preset or options.get("config"))

@@ -43,7 +43,7 @@ class Measure:
 
 
 _DICE = ("dice_wt", "dice_tc", "dice_et", "dice_mean")
-_HAUSDORFF = ("hd95_wt", "hd95_tc", "hd95_et")
+_HAUSDORFF = ("hd95_wt", "hd95_tc", "hd95_et", "hd95_mean")
 _BY_CLASS = tuple(
     f"{kind}{name}" for kind in ("precision", "recall") for name in ("", "_ncr", "_ed", "_et")
 )

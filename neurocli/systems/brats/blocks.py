@@ -89,6 +89,9 @@ class BratsTaskBlock(TaskBlock):
         "grid", description="windows over everything, over the brain's box, or that box in one"
     )
     tta: bool = Field(False, description="average over eight mirrored copies")
+    average: Literal["logits", "probabilities"] = Field(
+        "logits", description="what the members of an ensemble are averaged in"
+    )
     empty: Literal["brats", "nan", "zero"] = Field(
         "brats", description="score of a region that is not there"
     )
@@ -99,6 +102,16 @@ class BratsTaskBlock(TaskBlock):
         "gli", description="rules of the scores by lesion"
     )
     baseline: bool = Field(True, description="thresholds fitted on the training part")
+    explain_of: Literal["predicted", "labelled"] = Field(
+        "predicted", description="whose region a map explains; predicted where labels are missing"
+    )
+    explain_weighting: Literal["mean", "voxel"] = Field(
+        "mean", description="weigh channels by the mean of their gradient, or voxels by their own"
+    )
+    explain_cases: int = Field(8, ge=1, description="cases that get maps; a map is a volume")
+    explain_stages: Annotated[tuple[str, ...], BeforeValidator(as_texts)] = Field(
+        (), description="layers that are explained; empty: encoder of each branch, and decoder"
+    )
 
     @field_validator("roi")
     @classmethod

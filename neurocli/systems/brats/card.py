@@ -8,6 +8,28 @@ from neurocli.systems.brats.families import model_cards
 _ROOM = "neurocli.systems.brats"
 
 
+_REGIONS = ("wt", "tc", "et")
+# Columns that scripts around this family of models read, in their order.
+_RESULTS = {
+    **{
+        f"{part}_{short}": (part, f"dice_{name}")
+        for part in ("test", "val")
+        for short, name in (("dice", "mean"), *((region, region) for region in _REGIONS))
+    },
+    "precision": ("test", "precision"),
+    "recall": ("test", "recall"),
+    "best_epoch": ("run", "best_epoch"),
+    **{f"test_hd95_{name}": ("test", f"hd95_{name}") for name in (*_REGIONS, "mean")},
+}
+_EPOCHS = {
+    "train_loss": ("train", "loss"),
+    "train_dice": ("train", "dice"),
+    "val_loss": ("val", "loss"),
+    **{name: pair for name, pair in _RESULTS.items() if pair[0] == "val"},
+    "test_dice": ("test", "dice_mean"),
+}
+
+
 def _raw(name: str, summary: str) -> DatasetCard:
     return DatasetCard(
         name=name,
@@ -42,4 +64,8 @@ ROOM = RoomCard(
     figures=f"{_ROOM}.report:figures",
     cost=f"{_ROOM}.cost:clip_cost",
     outline=f"{_ROOM}.outline:outline",
+    strata=("grade",),
+    results=_RESULTS,
+    epochs=_EPOCHS,
+    compared=("test_dice", "val_dice", "precision", "recall"),
 )

@@ -31,7 +31,9 @@ _DICE = tuple(f"dice_{name}" for name in REGIONS)
 _HD95 = tuple(f"hd95_{name}" for name in REGIONS)
 _LESION = tuple(f"lesion_{kind}_{name}" for kind in ("dice", "hd95") for name in REGIONS)
 _BY_CLASS = tuple(f"{kind}_{name}" for kind in ("precision", "recall") for _, name in _TUMOUR)
-METRICS = (*_DICE, "dice_mean", *_HD95, "precision", "recall", *_BY_CLASS, *_LESION)
+METRICS = (
+    *_DICE, "dice_mean", *_HD95, "hd95_mean", "precision", "recall", *_BY_CLASS, *_LESION, "loss",
+)  # fmt: skip
 
 _HD95_TEXT = {
     "max": "larger of the two directed 95th percentiles",
@@ -90,6 +92,7 @@ def _distances(
             row[f"lesions_found_{name}"] = scores.n_found
             row[f"lesions_missed_{name}"] = scores.n_missed
             row[f"lesions_false_{name}"] = scores.n_false
+    row["hd95_mean"] = _mean(row[name] for name in _HD95)
     return row
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from neurocli.core.data.nifti import write_image
 from neurocli.core.engine.task import (
     BaselineRows,
     Batch,
+    Explainer,
     PrimaryMetric,
     Rows,
     RunData,
@@ -22,8 +24,14 @@ from neurocli.core.engine.task import (
     Task,
 )
 from neurocli.core.events import Listener
+from neurocli.core.infer.ensemble import MeanOutput
 from neurocli.core.infer.slices import slice_labels
-from neurocli.core.infer.sliding_window import sliding_window_labels
+from neurocli.core.infer.sliding_window import (
+    labels_from_logits,
+    sliding_window_labels,
+    sliding_window_logits,
+)
+from neurocli.core.metrics.segmentation import label_confusion, region_dice
 from neurocli.core.paths import safe_name
 from neurocli.systems.brats.blocks import BratsDataBlock, BratsTaskBlock
 from neurocli.systems.brats.judging import score_case, summarise_cases
@@ -70,9 +78,10 @@ class SegmentationTask(Task):
         self.dims = int(state["dims"])
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
-        """Return the loss of a batch of patches."""
+        """Return the loss of a batch of patches, and its Dice where it holds a tumour."""
         logits = model(batch["image"])
-        return StepOutput(segmentation_loss(self.settings.loss, logits, batch["label"]))
+        loss = segmentation_loss(self.settings.loss, logits, batch["label"])
+        return StepOutput(loss, _patch_dice(logits, batch["label"]))
 
     @property
     def mixes_samples(self) -> bool:
@@ -84,12 +93,34 @@ class SegmentationTask(Task):
         device = next(model.parameters()).device
         rows: Rows = []
         for number, case in enumerate(batch["case"]):
-            predicted = self.predict(model, batch["volume"][number].to(device))
+            volume, truth = batch["volume"][number].to(device), batch["truth"][number]
+            loss: dict[str, float] = {}
+            if self._is_training and self._has_logits and truth is not None:
+                predicted, loss = self._predict_with_loss(model, volume, truth)
+            else:
+                predicted = self.predict(model, volume)
             if self._folder is not None:
                 self._export(case, predicted)
             names = {key: batch[key][number] for key in ("participant", "subject", "start")}
-            rows.append({**names, **self._scores(case, batch["truth"][number], predicted)})
+            rows.append({**names, **self._scores(case, truth, predicted), **loss})
         return rows
+
+    @property
+    def _has_logits(self) -> bool:
+        # Outside a box that is computed alone there are none to take a loss of.
+        return self.dims == 3 and self.settings.extent == "grid"
+
+    def _predict_with_loss(
+        self, model: nn.Module, volume: Tensor, truth: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """Return the class of every voxel, and the loss over the whole volume."""
+        roi, settings = self.window_of(volume), self.settings
+        logits = sliding_window_logits(
+            volume[None], model, roi, settings.overlap, settings.blend, mirror=settings.tta
+        )
+        target = torch.from_numpy(truth).to(logits.device)[None]
+        loss = float(segmentation_loss(settings.loss, logits, target))
+        return labels_from_logits(logits)[0].cpu().numpy(), {"loss": loss}
 
     def predict(self, model: nn.Module, volume: Tensor) -> np.ndarray:
         """Return the class of every voxel.
@@ -107,17 +138,39 @@ class SegmentationTask(Task):
         settings = self.settings
         if self.dims == 2:
             return slice_labels(volume, model, mirror=settings.tta).cpu().numpy()
-        roi = settings.roi or cast(BratsDataBlock, self.config.data).patch
         labels = sliding_window_labels(
             volume[None],
             model,
-            roi if settings.sliding_window else tuple(volume.shape[1:]),
+            self.window_of(volume),
             settings.overlap,
             settings.blend,
             extent=settings.extent,
             mirror=settings.tta,
         )
         return labels[0].cpu().numpy()
+
+    def window_of(self, volume: Tensor) -> tuple[int, ...]:
+        """Return the size of the windows that a volume (C, X, Y, Z) is predicted by."""
+        if not self.settings.sliding_window:
+            return tuple(volume.shape[1:])
+        return self.settings.roi or cast(BratsDataBlock, self.config.data).patch
+
+    def ensemble(self, models: Sequence[nn.Module]) -> nn.Module:
+        """Return the mean of several networks, which a window passes through together."""
+        return MeanOutput(models, self.settings.average)
+
+    def explainer(
+        self, method: str, samples: Sequence[SampleSet], train: SampleSet | None
+    ) -> Explainer:
+        """Return what explains predictions by `gradcam` or `modality`.
+
+        Raises:
+            UsageError: The method is unknown, or the model sees slices.
+        """
+        del train  # nothing is compared with it
+        from neurocli.systems.brats.explain import explainer_of
+
+        return explainer_of(method, samples, self)
 
     def keep_predictions(self, folder: Path) -> None:
         """Write the prediction of each case from now on, as a NIfTI file on the grid of its input.
@@ -171,3 +224,12 @@ class SegmentationTask(Task):
         labels, affine = to_source(stored, case.about["source"])
         path = self._folder / f"{safe_name(case.subject)}.nii.gz"
         write_image(path, np.ascontiguousarray(labels), affine)
+
+
+def _patch_dice(logits: Tensor | Sequence[Tensor], truth: Tensor) -> dict[str, float]:
+    """Return the mean Dice of the regions that a batch of patches holds; nothing without any."""
+    finest = logits if isinstance(logits, Tensor) else logits[0]
+    found = labels_from_logits(finest.detach()).cpu().numpy()
+    scores = region_dice(label_confusion(truth.cpu().numpy(), found), "nan").values()
+    defined = [score for score in scores if score == score]
+    return {"dice": sum(defined) / len(defined)} if defined else {}

@@ -60,4 +60,5 @@ ROOM = RoomCard(
     recognise=f"{_ROOM}.official:recognise",
     official_names=f"{_ROOM}.official:official_names",
     translate=f"{_ROOM}.seed_config:translate",
+    parts_in_time=True,
 )
