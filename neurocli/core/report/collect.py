@@ -19,6 +19,8 @@ from neurocli.core.report.records import RecordReader, as_mapping, as_number, as
 
 # One of these makes a folder a run; the last one an evaluation that stands alone.
 SIGNS = ("config.yaml", "result.json", "data.json", "log.jsonl", "metrics.json")
+_DEPTH = 3  # experiment / model / seed and fold
+_PARTS_OF_RUNS = ("checkpoints", "evaluations", "tensorboard", "predictions", "explanations")
 
 
 @dataclass(frozen=True)
@@ -119,16 +121,33 @@ def _expand(folder: Path) -> list[Path]:
     if not folder.is_dir():
         kind = "is a file, not a run folder" if folder.exists() else "no such run folder"
         raise InputError(folder, kind, "name the folder that `neuro train` printed")
-    if _is_run(folder):
+    if (folder / "log.jsonl").is_file():
+        return [folder]  # a judgement that was put into it is no run of its own
+    inside = _runs_inside(folder, _DEPTH)
+    # An experiment has records of its own beside its runs.
+    if _is_run(folder) and not inside:
         return [folder]
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
     if not inside:
         raise InputError(
             folder,
-            f"no run here: none of {', '.join(SIGNS)}, in it or in a folder of it",
+            f"no run here: none of {', '.join(SIGNS)}, in it or in folders of it",
             "name the folder that `neuro train` printed",
         )
     return inside
+
+
+def _runs_inside(folder: Path, depth: int) -> list[Path]:
+    """Return the runs below a folder, in order of their names, none that lies in another run."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        # A judgement inside a run looks like a run of its own.
+        if not path.is_dir() or path.is_symlink() or path.name in _PARTS_OF_RUNS:
+            continue
+        if _is_run(path):
+            found.append(path)
+        elif depth > 1:
+            found += _runs_inside(path, depth - 1)
+    return found
 
 
 def _is_run(folder: Path) -> bool:

@@ -13,39 +13,67 @@ _Series = dict[tuple[str, str], dict[float, float]]
 
 @dataclass(frozen=True)
 class Curves:
-    """Hold what a run logged: (step, value) pairs of losses, and of metrics by (part, name)."""
+    """Hold what a run logged.
+
+    Args:
+        loss: (step, value) of the training loss.
+        metrics: (part, name) -> (step, value).
+        source: File of the metrics.
+        epochs: Epoch -> its numbers: `train_loss`, the mean over its logged steps, and
+            `<part>_<name>` of its judgements.
+    """
 
     loss: Points = ()
     metrics: Mapping[tuple[str, str], Points] = field(default_factory=dict)
     source: str = "log.jsonl"
+    epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def read_curves(reader: RecordReader) -> Curves:
     """Return the curves of a run; a step that is logged twice counts once, the later one."""
     # By step: a run that was resumed may have logged a step twice.
     losses: dict[float, float] = {}
+    epoch_of: dict[float, int] = {}
     metrics: _Series = {}
+    epochs: dict[int, dict[str, float]] = {}
     n_repeated = 0
     for line in reader.lines("log.jsonl"):
         step = as_number(line.get("step"))
         if step is None:
             continue
-        loss = as_number(line.get("loss"))
+        loss, epoch = as_number(line.get("loss")), int(as_number(line.get("epoch")) or 0)
         if line.get("event") == "step" and loss is not None:
             n_repeated += step in losses
-            losses[step] = loss
+            losses[step], epoch_of[step] = loss, epoch
         elif line.get("event") == "eval":
+            part = str(line.get("part"))
             for name, value in as_numbers(line.get("metrics")).items():
                 if value is not None:
-                    metrics.setdefault((str(line.get("part")), name), {})[step] = value
+                    metrics.setdefault((part, name), {})[step] = value
+                    epochs.setdefault(epoch, {})[f"{part}_{name}"] = value
+    _mean_losses(losses, epoch_of, epochs)
     if n_repeated:
         reader.problems.append(
             f"log.jsonl: {n_repeated} steps are logged more than once; the later one counts"
         )
     if metrics:
-        return Curves(_sorted(losses), {key: _sorted(row) for key, row in metrics.items()})
+        series = {key: _sorted(row) for key, row in metrics.items()}
+        return Curves(_sorted(losses), series, epochs=dict(sorted(epochs.items())))
     rows = _metrics_csv(reader.table("metrics.csv"))
-    return Curves(_sorted(losses), rows, "metrics.csv" if rows else "log.jsonl")
+    source = "metrics.csv" if rows else "log.jsonl"
+    return Curves(_sorted(losses), rows, source, dict(sorted(epochs.items())))
+
+
+def _mean_losses(
+    losses: Mapping[float, float],
+    epoch_of: Mapping[float, int],
+    epochs: dict[int, dict[str, float]],
+) -> None:
+    sums: dict[int, list[float]] = {}
+    for step, loss in losses.items():
+        sums.setdefault(epoch_of[step], []).append(loss)
+    for epoch, values in sums.items():
+        epochs.setdefault(epoch, {})["train_loss"] = sum(values) / len(values)
 
 
 def _metrics_csv(table: Table) -> dict[tuple[str, str], Points]:

@@ -54,11 +54,19 @@ def read_evaluations(reader: RecordReader) -> Iterator[Evaluation]:
     """Yield every judgement below a run folder, "test" first."""
     root = reader.folder / "evaluations"
     names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    if (reader.folder / "metrics.json").is_file():
+    if (reader.folder / "metrics.json").is_file() and not _repeats(reader, names):
         yield _evaluation(reader, "")
     for name in sorted(names, key=lambda part: (part != "test", part)):
         if (root / name / "metrics.json").is_file():
             yield _evaluation(reader, f"evaluations/{name}/")
+
+
+def _repeats(reader: RecordReader, names: list[str]) -> bool:
+    """Return whether a run's own record says again what a judgement of it says."""
+    record = reader.mapping("metrics.json")
+    inside = reader.folder / "evaluations" / str(record.get("part")) / "metrics.json"
+    is_whole = record.get("schema") == "neuro/align-genes/1" and record.get("part") in names
+    return is_whole and inside.is_file()
 
 
 def _evaluation(reader: RecordReader, prefix: str) -> Evaluation:
