@@ -21,6 +21,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import load_checkpoint
 from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
 from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
+from neurocli.core.engine.pictures import MOST, take_pictures
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.task import RunData, SampleSet, Task
 from neurocli.core.engine.weights import load_weights
@@ -100,7 +101,9 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     if options.get("save_predictions"):
         judge.task.keep_predictions(result.out / "predictions")
     tuned = judge.tune(data.parts.get("val")) if part != "val" else []
+    judge.task.n_pictures = MOST
     rows = judge.rows(samples)
+    pictures = take_pictures(rows)
     summary, more = with_baselines(judge.task, data, samples, judge.task.summarise(rows), listener)
     for note in (more := [*tuned, *summary.notes, *more]):
         listener(Note(note))
@@ -125,6 +128,7 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         embeddings=judge.embeddings(samples) if options.get("embeddings") else None,
         explainer=None if method is None else judge.explain(method, samples, train),
         arrays=summary.arrays,
+        pictures=pictures,
     )
 
 

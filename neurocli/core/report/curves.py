@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from neurocli.core.report.records import RecordReader, Table, as_number, as_numbers
 
 Points = tuple[tuple[float, float], ...]
 _Series = dict[tuple[str, str], dict[float, float]]
+_NO_SCALARS = ("event", "step", "epoch", "lr", "grad_norm", "skipped", "spike")
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Curves:
         loss: (step, value) of the training loss.
         metrics: (part, name) -> (step, value).
         source: File of the metrics.
-        epochs: Epoch -> its numbers: `train_loss`, the mean over its logged steps, and
-            `<part>_<name>` of its judgements.
+        epochs: Epoch -> its numbers: `train_loss` and other scalars of training as means over its
+            logged steps, and `<part>_<name>` of its judgements.
     """
 
     loss: Points = ()
@@ -33,7 +35,7 @@ def read_curves(reader: RecordReader) -> Curves:
     """Return the curves of a run; a step that is logged twice counts once, the later one."""
     # By step: a run that was resumed may have logged a step twice.
     losses: dict[float, float] = {}
-    epoch_of: dict[float, int] = {}
+    scalars: dict[float, tuple[int, dict[str, float]]] = {}
     metrics: _Series = {}
     epochs: dict[int, dict[str, float]] = {}
     n_repeated = 0
@@ -44,14 +46,15 @@ def read_curves(reader: RecordReader) -> Curves:
         loss, epoch = as_number(line.get("loss")), int(as_number(line.get("epoch")) or 0)
         if line.get("event") == "step" and loss is not None:
             n_repeated += step in losses
-            losses[step], epoch_of[step] = loss, epoch
+            losses[step] = loss
+            scalars[step] = epoch, _scalars(line)
         elif line.get("event") == "eval":
             part = str(line.get("part"))
             for name, value in as_numbers(line.get("metrics")).items():
                 if value is not None:
                     metrics.setdefault((part, name), {})[step] = value
                     epochs.setdefault(epoch, {})[f"{part}_{name}"] = value
-    _mean_losses(losses, epoch_of, epochs)
+    _add_means(scalars, epochs)
     if n_repeated:
         reader.problems.append(
             f"log.jsonl: {n_repeated} steps are logged more than once; the later one counts"
@@ -64,16 +67,22 @@ def read_curves(reader: RecordReader) -> Curves:
     return Curves(_sorted(losses), rows, source, dict(sorted(epochs.items())))
 
 
-def _mean_losses(
-    losses: Mapping[float, float],
-    epoch_of: Mapping[float, int],
-    epochs: dict[int, dict[str, float]],
+def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    found = as_numbers({key: value for key, value in line.items() if key not in _NO_SCALARS})
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _add_means(
+    scalars: Mapping[float, tuple[int, Mapping[str, float]]], epochs: dict[int, dict[str, float]]
 ) -> None:
-    sums: dict[int, list[float]] = {}
-    for step, loss in losses.items():
-        sums.setdefault(epoch_of[step], []).append(loss)
-    for epoch, values in sums.items():
-        epochs.setdefault(epoch, {})["train_loss"] = sum(values) / len(values)
+    grouped: dict[tuple[int, str], list[float]] = {}
+    for epoch, values in scalars.values():
+        for name, value in values.items():
+            grouped.setdefault((epoch, f"train_{name}"), []).append(value)
+    for (epoch, name), own in grouped.items():
+        # A judgement of the training part says more than a mean over its steps, but not for loss.
+        if name == "train_loss" or name not in epochs.get(epoch, {}):
+            epochs.setdefault(epoch, {})[name] = sum(own) / len(own)
 
 
 def _metrics_csv(table: Table) -> dict[tuple[str, str], Points]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,30 +13,30 @@ from neurocli.core.report.records import as_mapping, as_number
 from neurocli.core.report.tables import DISTANCES, SEGMENTATION, Row, Value
 
 Costed = Sequence[tuple[Run, Costs]]
+_EXPERIMENT = "experiment.json"
+_FOLD = re.compile(r"_fold_([0-9]{1,4})$")
 
 
 def identity(run: Run) -> dict[str, Value]:
     """Return what tells a row of one run from that of another: dataset, seed, fold, model."""
     path = run.settings.get("data.path")
-    fold = next(
-        (
-            value
-            for value in (
-                run.result.get("fold"),
-                run.data.get("fold"),
-                run.settings.get("run.fold"),
-            )
-            if value is not None
-        ),
-        None,
-    )
-    seed = as_number(run.settings.get("run.seed"))
+    seed, fold = as_number(run.settings.get("run.seed")), _fold(run)
     return {
         "dataset": "built-in" if run.is_built_in or not path else Path(str(path)).name,
         "seed": None if seed is None else int(seed),
-        "fold": int(number) if (number := as_number(fold)) is not None else None,
+        "fold": fold,
         "model_name": run.model,
     }
+
+
+def _fold(run: Run) -> int | None:
+    recorded = run.result.get("fold", run.settings.get("run.fold"))
+    number = as_number(recorded)
+    if number is None and (run.folder.parent / _EXPERIMENT).is_file():
+        # An experiment names the folders of its runs after model, seed and fold.
+        found = _FOLD.search(run.folder.name)
+        number = None if found is None else float(found[1])
+    return None if number is None else int(number)
 
 
 def run_rows(costed: Costed) -> list[Row]:
@@ -115,7 +116,7 @@ def _epochs(run: Run) -> Iterator[Row]:
         row: dict[str, Value] = {**identity(run), "epoch": epoch}
         row["train_loss"], row["val_loss"] = numbers.get("train_loss"), numbers.get("val_loss")
         if segments:
-            row["train_dice"] = numbers.get("train_dice_mean")
+            row["train_dice"] = numbers.get("train_dice", numbers.get("train_dice_mean"))
             for column, name in (("dice", "mean"), ("wt", "wt"), ("tc", "tc"), ("et", "et")):
                 row[f"val_{column}"] = numbers.get(f"val_dice_{name}")
             if epoch == best:

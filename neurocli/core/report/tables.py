@@ -130,7 +130,7 @@ def mean_columns(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def models_text(rows: Sequence[Row]) -> str:
-    """Return the table of models with a header of two rows, as pandas writes and reads it.
+    """Return the table of models under two header lines, as pandas reads it (`header=[0, 1]`).
 
     Args:
         rows: Of the table of runs.
@@ -138,9 +138,8 @@ def models_text(rows: Sequence[Row]) -> str:
     columns = mean_columns(rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["", *(column for column in columns for _ in range(2))])
+    writer.writerow(["model_name", *(column for column in columns for _ in range(2))])
     writer.writerow(["", *("mean", "std") * len(columns)])
-    writer.writerow(["model_name", *("",) * (2 * len(columns))])
     for model, means in model_means(rows, columns).items():
         cells = []
         for column in columns:
@@ -154,11 +153,11 @@ def models_tidy_text(rows: Sequence[Row]) -> str:
     """Return the table of models with one row per model and metric."""
     means = model_means(rows, mean_columns(rows))
     flat: list[Row] = [
-        {"model_name": model, "metric": name, "n": n, "mean": mean, "std": spread}
+        {"model_name": model, "measure": name, "n": n, "mean": mean, "std": spread}
         for model, found in means.items()
         for name, (mean, spread, n) in found.items()
     ]
-    return table_text(("model_name", "metric", "n", "mean", "std"), flat)
+    return table_text(("model_name", "measure", "n", "mean", "std"), flat)
 
 
 def _rounded(value: float | None) -> str:

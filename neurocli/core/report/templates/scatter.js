@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const WIDTH = 720, HEIGHT = 520, TURN = 0.12, START = { turn: -0.7, tilt: 0.42, zoom: 1 };
+  const WIDTH = 760, HEIGHT = 560, TURN = 0.12, START = { turn: -0.7, tilt: 0.42, zoom: 1 };
   // Cividis: even steps of lightness for every kind of colour vision.
   const STOPS = [[0, 34, 78], [61, 78, 107], [124, 123, 120], [187, 173, 108], [254, 232, 56]];
 
@@ -60,16 +60,21 @@
       const right = x * c - y * s, back = x * s + y * c;
       const up = z * Math.cos(view.tilt) + back * Math.sin(view.tilt);
       const depth = back * Math.cos(view.tilt) - z * Math.sin(view.tilt);
-      const scale = 150 * view.zoom;
+      const scale = 140 * view.zoom;
       return [WIDTH / 2 + right * scale, HEIGHT / 2 - up * scale, depth];
     };
     const line = (from, to, kind) => {
       const [x1, y1] = project(from), [x2, y2] = project(to);
       add(picture, "line", { x1: x1.toFixed(1), y1: y1.toFixed(1), x2: x2.toFixed(1), y2: y2.toFixed(1), class: kind });
     };
+    // About how wide a text is, so that none leaves the picture.
+    const inside = (x, text, size) => {
+      const half = (text.length * size) / 2 + 6;
+      return Math.min(Math.max(x, half), WIDTH - half);
+    };
     const label = (place, text, kind) => {
-      const [x, y] = project(place);
-      add(picture, "text", { x: x.toFixed(1), y: y.toFixed(1), class: kind, "text-anchor": "middle" }, text);
+      const [x, y] = project(place), middle = inside(x, text, kind === "name" ? 8 : 6.5);
+      add(picture, "text", { x: middle.toFixed(1), y: y.toFixed(1), class: kind, "text-anchor": "middle" }, text);
     };
     const draw = () => {
       picture.replaceChildren();
@@ -83,9 +88,9 @@
       axes[0].ticks.forEach((v) => label([axes[0].at(v), -1.14, -1.06], short(v), "tick"));
       axes[1].ticks.forEach((v) => label([1.16, axes[1].at(v), -1.06], short(v), "tick"));
       axes[2].ticks.forEach((v) => label([-1.1, -1.1, axes[2].at(v)], short(v), "tick"));
-      label([0, -1.42, -1.2], axes[0].name, "name");
-      label([1.5, 0, -1.2], axes[1].name, "name");
-      label([-1, -1, 1.22], axes[2].name, "name");
+      label([-0.2, -1.62, -1.22], axes[0].name, "name");
+      label([1.75, 0.1, -1.3], axes[1].name, "name");
+      label([-1, -1, 1.25], axes[2].name, "name");
       const placed = points.map((p, i) => ({ ...p, i, at: p.values.map((v, k) => axes[k].at(v)) }));
       placed.sort((p, q) => project(q.at)[2] - project(p.at)[2]);
       for (const p of placed) {
@@ -95,7 +100,9 @@
           fill: tint((p.values[2] - lowest) / range), class: p.i === chosen ? "dot chosen" : "dot" });
         add(dot, "title", {}, describe(p));
         if (points.length <= 12 || p.i === chosen) {
-          add(picture, "text", { x: (x + 10).toFixed(1), y: (y + 4).toFixed(1), class: "point" }, p.name);
+          const isLeft = x + 12 + p.name.length * 8 > WIDTH;
+          add(picture, "text", { x: (isLeft ? x - 10 : x + 10).toFixed(1), y: (y + 4).toFixed(1),
+            class: "point", "text-anchor": isLeft ? "end" : "start" }, p.name);
         }
       }
     };
