@@ -81,7 +81,7 @@ def arms_of(runs: Sequence[Run]) -> list[Arm]:
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         kept = {k: str(v) for k, v in run.settings.items() if k not in _VARIED}
-        groups.setdefault((run.model, run.learned, repr(sorted(kept.items()))), []).append(run)
+        groups.setdefault((run.method, run.learned, repr(sorted(kept.items()))), []).append(run)
     models = [key[0] for key in groups]
     return [
         Arm(key[0] if models.count(key[0]) == 1 else own[0].name, tuple(own))

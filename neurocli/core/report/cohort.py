@@ -151,10 +151,9 @@ def _love_plot(split: SplitReport, rows: Sequence[dict[str, Any]]) -> Figure:
 
 def _part_plot(split: SplitReport, rows: Sequence[dict[str, Any]]) -> Figure:
     sized = [(str(row.get("column")), as_number(row.get("smd"))) for row in rows]
-    points: list[tuple[str, float, float | None]] = sorted(
-        ((name, abs(smd), None) for name, smd in sized if smd is not None),
-        key=lambda point: -point[1],
-    )[:_MAX_ROWS]
+    known = ((name, abs(smd)) for name, smd in sized if smd is not None)
+    ranked = sorted(known, key=lambda point: -point[1])[:_MAX_ROWS]
+    points: list[tuple[str, float, float | None]] = [(name, smd, None) for name, smd in ranked]
     n_bad = sum(size > SMD_LIMIT for _, size, _ in points)
     counts = ", ".join(f"{part} n = {n}" for part, n, _ in _parts(split.report))
     return _dots(

@@ -103,13 +103,18 @@ def costs_of(run: Run, profiles: Sequence[Profile] = ()) -> Costs:
 def _measured(run: Run, profiles: Sequence[Profile]) -> tuple[Mapping[str, Any], str]:
     for profile in profiles:
         if run.model in profile.models:
-            return profile.models[run.model], profile.source
+            row = profile.models[run.model]
+            shape = row.get("input_shape")
+            size = "x".join(map(str, shape)) if isinstance(shape, list) else "unknown"
+            return row, f"{profile.source} (input {size})"
     return {}, ""
 
 
 def _formula(run: Run) -> Mapping[str, Any]:
     """Return the closed form of a run's clip, or nothing where its room or version has none."""
     info = as_mapping(run.data.get("info"))
+    if run.method != run.model:
+        return {}  # a closed form was solved in place of the model
     try:
         room, _ = find_model(run.model)
         if room.cost is None or not info or not run.settings:

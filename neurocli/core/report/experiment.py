@@ -25,7 +25,7 @@ def identity(run: Run) -> dict[str, Value]:
         "dataset": "built-in" if run.is_built_in or not path else Path(str(path)).name,
         "seed": None if seed is None else int(seed),
         "fold": fold,
-        "model_name": run.model,
+        "model_name": run.method,
     }
 
 

@@ -20,6 +20,7 @@ from neurocli.core.report.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Canvas
 
 Media = Literal["image/svg+xml", "image/png"]
@@ -134,6 +135,18 @@ def png_of(panels: Sequence[Panel], *, columns: int = 2, heading: str = "") -> b
         # matplotlib would write its version into the file.
         canvas.savefig(target, format="png", dpi=_DPI, metadata={"Software": None})
     return target.getvalue()
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Name the ticks of a logarithmic axis by plain numbers: text here is never mathematics.
+
+    Args:
+        axis: Of a pair of axes.
+    """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _render(

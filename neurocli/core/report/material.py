@@ -95,7 +95,7 @@ class Material:
             values = [number_text(getattr(costs, name)) for name in _COST_FIELDS]
             source = "; ".join(dict.fromkeys(costs.sources.values()))
             if any(getattr(costs, name) is not None for name in _COST_FIELDS):
-                found[run.model, *values, source] = None
+                found[run.method, *values, source] = None
         return list(found)
 
     @cached_property

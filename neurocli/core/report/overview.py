@@ -13,7 +13,7 @@ from neurocli.core.metrics.measures import measure
 from neurocli.core.report.charts import thin
 from neurocli.core.report.collect import Run
 from neurocli.core.report.experiment import judged_by_part
-from neurocli.core.report.figures import LINE_STYLES, Palette, Panel
+from neurocli.core.report.figures import LINE_STYLES, Palette, Panel, plain_ticks
 from neurocli.core.report.records import as_mapping
 from neurocli.core.report.tables import Row, model_means
 from neurocli.core.report.text import number_text, shortened, visible
@@ -224,6 +224,7 @@ def _scatter(
         costs = [cost for cost, _ in points.values()]
         if min(costs) > 0 and max(costs) / min(costs) > 20:
             axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
         middle = (min(costs) + max(costs)) / 2
         for name in named:
             cost, value = points[name]

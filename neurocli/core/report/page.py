@@ -90,7 +90,7 @@ def page_of(material: Material, beside: Sequence[Beside] = ()) -> str:
     runs = material.sources.runs
     is_several = len(runs) > 1
     compared, problems = material.room_comparisons
-    scatters = material.scatters if is_several else []
+    scatters = [each for each in material.scatters if len(each.points) > 1]
     return template("report.html.j2").render(
         title=_title(material.sources),
         sections=[section(run, costs) for run, costs in material.costed],
@@ -172,6 +172,8 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
         ("objective", _objective(run), "data.json"),
         ("parameters", number_text(parameters(run)), "result.json"),
     ]
+    if run.method != run.model:
+        facts.insert(1, ("method", f"{run.method}, in place of the model", "metrics.json"))
     target = run.settings.get("task.target")
     if target is not None:
         facts.append(("target", str(target), "config.yaml"))

@@ -90,8 +90,8 @@ def draw_tiles(
                 picture, extent=(x, x + width, y + height, y), interpolation="nearest", **colours
             )
             label = shortened(visible(name), 22)
-            at = (x + width / 2, y - 0.03 * width)
-            axes.text(*at, label, ha="center", va="bottom", color=palette.text)
+            middle = x + width / 2
+            axes.text(middle, y - 0.03 * width, label, ha="center", va="bottom", color=palette.text)
         axes.set_xlim(0, step_x * min(columns, len(tiles)))
         axes.set_ylim(step_y * n_rows, -0.16 * width)
         axes.set_aspect("equal")

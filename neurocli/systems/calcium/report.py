@@ -124,8 +124,8 @@ def _embedding(run: Run, evaluation: Evaluation, folder: Path, name: str) -> Fig
 
     def paint(axes: Axes, palette: Palette) -> None:
         points = axes.scatter(
-            shown[:, 0], shown[:, 1], c=tint, s=7, cmap="hsv" if is_circle else "cividis",
-            linewidths=0, rasterized=False,
+            shown[:, 0], shown[:, 1], c=tint, s=9, cmap="twilight" if is_circle else "cividis",
+            linewidths=0.25, edgecolors=palette.text, rasterized=False,
         )  # fmt: skip
         figure: Any = axes.figure
         bar = figure.colorbar(points, ax=axes)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocli.core.data.manifest import Manifest
-from neurocli.core.data.nifti import read_image
 from neurocli.core.data.output import MANIFEST_FILE
 from neurocli.core.errors import NeuroError
 from neurocli.core.report.collect import Run
@@ -101,17 +100,21 @@ def attributions(run: Run, evaluation: Evaluation) -> list[Figure]:
 
 
 def _map(path: Path, title: str, label: str, caption: str) -> Figure | None:
-    import nibabel as nib
+    # A page without maps needs no reader of images.
+    from nibabel import orientations
 
+    from neurocli.core.data.nifti import read_image
+
+    turns: Any = orientations  # its functions carry no types
     try:
         header, values = read_image(path, n_dims=3)
-        turn = nib.orientations.io_orientation(header.affine)
+        turn = turns.io_orientation(header.affine)
     except (NeuroError, ValueError):
         return None
     if np.isnan(turn).any():
         return None
     # Towards right, front and up, whatever the order on disk.
-    volume = nib.orientations.apply_orientation(values.astype(np.float64), turn)
+    volume: npt.NDArray[np.float64] = turns.apply_orientation(values.astype(np.float64), turn)
     brain = volume != 0
     if not brain.any():
         return None

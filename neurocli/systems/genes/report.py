@@ -15,7 +15,7 @@ from neurocli.core.data.tables import Table, read_table
 from neurocli.core.errors import InputError
 from neurocli.core.report.collect import collect_run
 from neurocli.core.report.evaluations import Evaluation
-from neurocli.core.report.figures import LINE_STYLES, Figure, Palette, draw
+from neurocli.core.report.figures import LINE_STYLES, Figure, Palette, draw, plain_ticks
 from neurocli.core.report.records import as_number
 from neurocli.core.report.text import visible
 
@@ -132,6 +132,7 @@ def _manhattan(run_dir: Path) -> Figure | None:
                     visible(rows[i][0]), at, xytext=(4, 3), textcoords="offset points", fontsize=7
                 )
         axes.set_yscale("symlog", linthresh=2)
+        plain_ticks(axes.yaxis)
         axes.set_xlabel("gene, in alphabetical order [rank]")
         axes.set_ylabel("-log10 of p\n[no unit]")
         axes.legend(fontsize=7)
@@ -158,13 +159,14 @@ def _retrieval(run_dir: Path) -> Figure | None:
         n = int(max((size for size in sizes if size), default=0))
         if n < 2 or not all(ranks.values()):
             continue
-        steps = sorted({*range(1, min(n, 50) + 1), *(round(n * i / 60) for i in range(1, 61))})
+        more = (round(n * part / 60) for part in range(1, 61))
+        steps = tuple(sorted({*range(1, min(n, 50) + 1), *more} - {0}))
 
         def paint(
             axes: Axes,
             palette: Palette,
             ranks: dict[str, list[float]] = ranks,
-            steps: list[int] = [k for k in steps if k >= 1],
+            steps: tuple[int, ...] = steps,
             evaluation: Evaluation = evaluation,
             n: int = n,
         ) -> None:
@@ -183,6 +185,7 @@ def _retrieval(run_dir: Path) -> Figure | None:
                     label = visible(name)
                     axes.plot(*zip(*known, strict=True), mark, color=color, label=label)
             axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
             axes.set_ylim(0, 1.02)
             axes.set_xlabel("k, length of the list [candidates]")
             axes.set_ylabel("own partner among the first k\n[share of people]")
