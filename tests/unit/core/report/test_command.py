@@ -24,7 +24,37 @@ def test_a_page_is_written_and_made_again_with_the_same_bytes(
     first = out.read_bytes()
     assert first.startswith(b"<!doctype html>\n")
     assert make_report(run, out=out).out.read_bytes() == first
-    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["report.html", "report_files"]
+
+
+def test_tables_and_pictures_stand_beside_the_page(write_run: WriteRun, tmp_path: Path) -> None:
+    runs = [write_run("a"), write_run("b", model="fmamba_conv_mlp")]
+    first = make_report(runs, out=tmp_path / "report.html").files
+    assert set(first) >= {
+        "integrated_experiment_results.csv", "all_epochs_results.csv", "model_comparison.csv",
+        "stage_wise_pam_results.csv", "learning_curves.png", "model_comparison_chart.png",
+        "parameter_efficiency.png",
+    }  # fmt: skip
+    content = {name: path.read_bytes() for name, path in first.items()}
+    assert content["learning_curves.png"].startswith(b"\x89PNG")
+    again = make_report(runs, out=tmp_path / "other" / "report.html").files
+    assert {name: path.read_bytes() for name, path in again.items()} == content
+    page = (tmp_path / "report.html").read_text()
+    assert all(f'href="report_files/{name}"' in page for name in first)
+
+
+def test_tables_of_an_experiment_are_linked_and_left_alone(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("study/a")
+    table = tmp_path / "study" / "integrated_experiment_results.csv"
+    table.write_text("mine\n")
+    result = make_report(tmp_path / "study", out=tmp_path / "out" / "page.html")
+    assert result.runs == ["a"]
+    assert table.read_text() == "mine\n"
+    assert result.files[table.name].resolve() == table.resolve()
+    assert 'href="../study/integrated_experiment_results.csv"' in result.out.read_text()
+    assert not (tmp_path / "out" / "page_files" / table.name).exists()
 
 
 def test_notes_name_run_and_file(write_run: WriteRun, tmp_path: Path) -> None:
@@ -40,8 +70,12 @@ def test_notes_name_run_and_file(write_run: WriteRun, tmp_path: Path) -> None:
 def test_a_dry_run_writes_nothing(write_run: WriteRun, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     result = make_report(write_run(), out=out, dry_run=True)
-    assert result.plan == {"would_write": str(out), "runs": ["first"]}
+    assert result.plan is not None
+    assert (result.plan["would_write"], result.plan["runs"]) == (str(out), ["first"])
+    table = tmp_path / "report_files" / "integrated_experiment_results.csv"
+    assert str(table) in result.plan["files"]
     assert not out.exists()
+    assert not table.parent.exists()
 
 
 def test_another_file_is_replaced_only_by_force(write_run: WriteRun, tmp_path: Path) -> None:
