@@ -138,8 +138,8 @@ def comparison_charts(runs: Sequence[Run]) -> list[Figure]:
             # A figure of training data beside one of new people invites a wrong conclusion.
             for name in known if not row.in_sample else ():
                 groups.setdefault((run.learned, row.part, name), []).append((run, row))
-    charts = [_interval_chart(rows, *key) for key, rows in groups.items() if len(rows) > 1]
-    return charts[:_MAX_CHARTS]
+    shown = [(key, rows) for key, rows in groups.items() if len(rows) > 1][:_MAX_CHARTS]
+    return [_interval_chart(rows, *key) for key, rows in shown]
 
 
 def _interval_chart(

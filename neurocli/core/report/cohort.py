@@ -117,7 +117,7 @@ def _size(row: dict[str, Any], side: str) -> float | None:
         return None
     try:
         return as_number(size_of(row, side))
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 

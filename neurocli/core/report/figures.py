@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -89,18 +90,43 @@ def draw(
     caption: str,
     alt: str,
     inches: tuple[float, float] = PANEL_INCHES,
+    has_own_colours: bool = False,
 ) -> Figure:
     """Draw a picture with one pair of axes for both colour schemes.
 
+    Drawing takes long, so it is done once, and colours of the light palette become those of the
+    dark one.
+
     Args:
-        paint: Called once per scheme with empty axes; text from data passes through `visible`.
+        paint: Called with empty axes and a palette; text from data passes through `visible`.
         title: Heading of the picture; it stands on the page, not in the picture.
         caption: What is shown, of whom, from which file.
         alt: The finding in words.
         inches: Width and height; much wider pictures take the whole width of a page.
+        has_own_colours: Colours that mean something are used, and some are those of a palette, so
+            that the picture is drawn once per scheme.
     """
-    light, dark = (_render(paint, palette, inches) for palette in (LIGHT, DARK))
+    light = _render(paint, LIGHT, inches)
+    dark = _render(paint, DARK, inches) if has_own_colours else _darkened(light)
     return Figure(title, caption, alt, light, dark, is_wide=inches[0] >= _WIDE_INCHES)
+
+
+def _darkened(image: bytes) -> bytes:
+    """Return a picture in the colours of the dark palette; what stands between tags is kept."""
+    return _TAG.sub(lambda tag: _COLOUR.sub(_dark_colour, tag[0]), image)
+
+
+def _dark_colour(found: re.Match[bytes]) -> bytes:
+    return _DARK_OF.get(found[0], found[0])
+
+
+_TAG, _COLOUR = re.compile(rb"<[^<>]*>"), re.compile(rb"#[0-9a-f]{6}\b")
+_DARK_OF = {
+    light.lower().encode(): dark.lower().encode()
+    for light, dark in zip(
+        (LIGHT.text, LIGHT.grid, *LIGHT.series), (DARK.text, DARK.grid, *DARK.series), strict=True
+    )
+}
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,14 @@ def draw_tiles(
         _INCHES * min(columns, len(tiles)) + (0.9 if scale else 0.0),
         _INCHES * n_rows * (shape + 0.2) + (0.25 if legend else 0.1),
     )
-    return draw(paint, title=visible(title), caption=caption, alt=alt, inches=inches)
+    return draw(
+        paint,
+        title=visible(title),
+        caption=caption,
+        alt=alt,
+        inches=inches,
+        has_own_colours=bool(legend),
+    )
 
 
 def upright(plane: Array) -> Array:
