@@ -28,6 +28,7 @@ from neurocli.core.engine.checkpoint import load_checkpoint
 from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
 from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
 from neurocli.core.engine.parallel.team import Team, joined
+from neurocli.core.engine.pictures import MOST, take_pictures
 from neurocli.core.engine.rebuild import build_model
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.task import Rows, RunData, SampleSet, Task
@@ -119,6 +120,7 @@ def _evaluate(team: Team, path: Path, options: EvaluateOptions) -> EvalResult:
         judge.task.keep_predictions(result.out / "predictions")
         team.wait()  # what an earlier judgement left is gone before any rank writes
     tuned = judge.tune(data.parts.get("val")) if part != "val" else []
+    judge.task.n_pictures = MOST
     rows = judge.rows(samples)
     # Rows are on rank 0, which finishes alone; what fails there fails everywhere.
     return team.first_does(
@@ -137,6 +139,7 @@ def _finished(
     options: EvaluateOptions,
 ) -> EvalResult:
     listener = judge.listener
+    pictures = take_pictures(rows)
     summary, more = with_baselines(judge.task, data, samples, judge.task.summarise(rows), listener)
     for note in (more := [*tuned, *summary.notes, *more]):
         listener(Note(note))
@@ -161,6 +164,7 @@ def _finished(
         embeddings=judge.embeddings(samples) if options.get("embeddings") else None,
         explainer=None if method is None else judge.explain(method, samples, train),
         arrays=summary.arrays,
+        pictures=pictures,
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the classes of the engine come with torch, a judgement need
 EXPLANATIONS = "explanations"
 _WRITTEN = (
     "metrics.json", "per_subject.csv", "per_site.csv", "predictions",
-    "embeddings.npz", "embeddings.csv", "embeddings", EXPLANATIONS,
+    "embeddings.npz", "embeddings.csv", "embeddings", "pictures", EXPLANATIONS,
 )  # fmt: skip
 
 
@@ -144,6 +144,7 @@ def write_judgement(
     rows: Rows | None = None,
     embeddings: Embeddings | None = None,
     arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+    pictures: Mapping[str, npt.NDArray[Any]] | None = None,
     explainer: Explainer | None = None,
 ) -> EvalResult:
     """Write the files of a judgement; what an earlier one left and this one lacks is removed.
@@ -154,6 +155,7 @@ def write_judgement(
         rows: One row per sample; None leaves predictions out.
         embeddings: One vector per sample; None leaves them out.
         arrays: What the task keeps besides, as `embeddings/<name>.npy`.
+        pictures: What a report draws, as `pictures/<name>.npy`.
         explainer: Writes its maps; None leaves them out.
 
     Returns:
@@ -178,6 +180,7 @@ def write_judgement(
             image.unlink()
     _write_embeddings(out, embeddings)
     _write_arrays(out / "embeddings", arrays or {})
+    _write_arrays(out / "pictures", pictures or {})
     shutil.rmtree(out / EXPLANATIONS, ignore_errors=True)
     if explainer is not None:
         said = explainer.write(out / EXPLANATIONS)

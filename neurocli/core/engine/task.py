@@ -173,7 +173,13 @@ class Task(ABC):
 
     Args:
         config: The run's configuration.
+
+    Attributes:
+        n_pictures: How many more rows of `eval_step` may carry small arrays under `picture`, name
+            -> array, for a report; none unless a judgement asks.
     """
+
+    n_pictures: int = 0
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config

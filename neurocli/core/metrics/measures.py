@@ -85,6 +85,12 @@ _MEASURES: dict[str, Measure] = {
     "consistency": Measure("consistency", "share of variance", "higher"),
     **{name: Measure(name.replace("r_at_", "recall at "), "share", "higher") for name in _RECALL},
     "median_rank": Measure("median rank", "rank", "lower"),
+    "mean_rank": Measure("mean rank", "rank", "lower"),
+    "chance_r_at_1": Measure("recall at 1 by chance", "share", None),
+    "ceiling_r_at_1": Measure("best possible recall at 1", "share", None),
+    "p_value": Measure("p value", "no unit", None),
+    "p_permutation": Measure("p value by permutation", "no unit", None),
+    "z": Measure("z score against chance", "standard deviations", None),
     "mrr": Measure("mean reciprocal rank", "no unit", "higher"),
     "percentile": Measure("percentile", "share", "higher"),
 }

@@ -130,12 +130,16 @@ def comparison_charts(runs: Sequence[Run]) -> list[Figure]:
     groups: dict[tuple[str, str, str], list[tuple[Run, Evaluation]]] = {}
     for run in runs:
         for row in run.evaluations:
-            known = [name for name, value in row.metrics.items() if value is not None]
+            known = [
+                name
+                for name, value in row.metrics.items()
+                if value is not None and measure(name).better is not None
+            ]
             # A figure of training data beside one of new people invites a wrong conclusion.
             for name in known if not row.in_sample else ():
                 groups.setdefault((run.learned, row.part, name), []).append((run, row))
-    charts = [_interval_chart(rows, *key) for key, rows in groups.items() if len(rows) > 1]
-    return charts[:_MAX_CHARTS]
+    shown = [(key, rows) for key, rows in groups.items() if len(rows) > 1][:_MAX_CHARTS]
+    return [_interval_chart(rows, *key) for key, rows in shown]
 
 
 def _interval_chart(
@@ -158,14 +162,14 @@ def _interval_chart(
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(visible(measure(name).axis))
 
-    n = ", ".join(dict.fromkeys(number_text(row.n) for _, row in rows))
+    n = ", ".join(dict.fromkeys(f"{number_text(row.n)} {row.unit}" for _, row in rows))
     said = "; ".join(
         f"{label} {number_text(value)}" for label, value in zip(labels, values, strict=True)
     )
     return draw(
         paint,
         title=f"{measure(name).label}, {learned}, {part}",
-        caption=f"point and 95 % interval; upright strokes are baselines; n = {n} participants; "
+        caption=f"point and 95 % interval; upright strokes are baselines; n = {n}; "
         "metrics.json of each run",
         alt=f"{measure(name).label} by run: {said}.",
         inches=(4.4, max(1.6, 0.75 + 0.4 * len(rows))),

@@ -14,11 +14,13 @@ from typing import Any
 
 from neurocli.core.errors import InputError
 from neurocli.core.report.curves import Curves, read_curves
-from neurocli.core.report.evaluations import Evaluation, read_evaluations
+from neurocli.core.report.evaluations import ALIGN_SCHEMA, Evaluation, read_evaluations
 from neurocli.core.report.records import RecordReader, as_mapping, as_number, as_texts
 
 # One of these makes a folder a run; the last one an evaluation that stands alone.
 SIGNS = ("config.yaml", "result.json", "data.json", "log.jsonl", "metrics.json")
+_DEPTH = 3  # experiment / model / seed and fold
+_PARTS_OF_RUNS = ("checkpoints", "evaluations", "tensorboard", "predictions", "explanations")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Run:
         data: `data.json`.
         split: Part -> number of participants, of `split.json`.
         result: `result.json`.
+        alignment: `metrics.json` of an alignment; empty for other runs.
         curves: Losses and metrics over steps.
         evaluations: Judgements, "test" first.
         missing: Files that a finished run has and this one has not.
@@ -48,6 +51,7 @@ class Run:
     data: Mapping[str, Any]
     split: Mapping[str, int]
     result: Mapping[str, Any]
+    alignment: Mapping[str, Any]
     curves: Curves
     evaluations: tuple[Evaluation, ...]
     missing: tuple[str, ...]
@@ -57,6 +61,11 @@ class Run:
     def model(self) -> str:
         """Return the model's name, or "unknown model"."""
         return str(self.result.get("model") or self.settings.get("model.name") or "unknown model")
+
+    @property
+    def method(self) -> str:
+        """Return what gave the figures: the model, or the closed form that was solved instead."""
+        return str(self.alignment.get("model") or self.model)
 
     @property
     def objective(self) -> str:
@@ -119,16 +128,33 @@ def _expand(folder: Path) -> list[Path]:
     if not folder.is_dir():
         kind = "is a file, not a run folder" if folder.exists() else "no such run folder"
         raise InputError(folder, kind, "name the folder that `neuro train` printed")
-    if _is_run(folder):
+    if (folder / "log.jsonl").is_file():
+        return [folder]  # a judgement that was put into it is no run of its own
+    inside = _runs_inside(folder, _DEPTH)
+    # An experiment has records of its own beside its runs.
+    if _is_run(folder) and not inside:
         return [folder]
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
     if not inside:
         raise InputError(
             folder,
-            f"no run here: none of {', '.join(SIGNS)}, in it or in a folder of it",
+            f"no run here: none of {', '.join(SIGNS)}, in it or in folders of it",
             "name the folder that `neuro train` printed",
         )
     return inside
+
+
+def _runs_inside(folder: Path, depth: int) -> list[Path]:
+    """Return the runs below a folder, in order of their names, none that lies in another run."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        # A judgement inside a run looks like a run of its own.
+        if not path.is_dir() or path.is_symlink() or path.name in _PARTS_OF_RUNS:
+            continue
+        if _is_run(path):
+            found.append(path)
+        elif depth > 1:
+            found += _runs_inside(path, depth - 1)
+    return found
 
 
 def _is_run(folder: Path) -> bool:
@@ -148,6 +174,9 @@ def collect_run(folder: Path, *, name: str | None = None, with_curves: bool = Tr
     # An evaluation of other data may lie outside its run; then nothing of a run is missing.
     stands_alone = not any((folder / sign).is_file() for sign in SIGNS[:-1])
     split = as_mapping(reader.mapping("split.json").get("parts"))
+    alignment = _alignment(reader)
+    # A closed form is solved in one go: it logs no steps.
+    is_solved = bool(alignment) and not (folder / "log.jsonl").exists()
     return Run(
         name=name or folder.name,
         folder=folder,
@@ -157,8 +186,16 @@ def collect_run(folder: Path, *, name: str | None = None, with_curves: bool = Tr
         data=reader.mapping("data.json"),
         split={str(part): len(as_texts(people)) for part, people in split.items()},
         result=reader.mapping("result.json"),
+        alignment=alignment,
         curves=read_curves(reader) if with_curves else Curves(),
         evaluations=evaluations,
-        missing=() if stands_alone else tuple(reader.missing),
+        missing=() if stands_alone or is_solved else tuple(reader.missing),
         problems=tuple(dict.fromkeys(reader.problems)),
     )
+
+
+def _alignment(reader: RecordReader) -> Mapping[str, Any]:
+    if not (reader.folder / "metrics.json").is_file():
+        return {}
+    record = reader.mapping("metrics.json")
+    return record if record.get("schema") == ALIGN_SCHEMA else {}

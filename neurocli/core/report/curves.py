@@ -4,48 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from neurocli.core.report.records import RecordReader, Table, as_number, as_numbers
 
 Points = tuple[tuple[float, float], ...]
 _Series = dict[tuple[str, str], dict[float, float]]
+_NO_SCALARS = ("event", "step", "epoch", "lr", "grad_norm", "skipped", "spike")
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Hold what a run logged: (step, value) pairs of losses, and of metrics by (part, name)."""
+    """Hold what a run logged.
+
+    Args:
+        loss: (step, value) of the training loss.
+        metrics: (part, name) -> (step, value).
+        source: File of the metrics.
+        epochs: Epoch -> its numbers: `train_loss` and other scalars of training as means over its
+            logged steps, and `<part>_<name>` of its judgements.
+    """
 
     loss: Points = ()
     metrics: Mapping[tuple[str, str], Points] = field(default_factory=dict)
     source: str = "log.jsonl"
+    epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def read_curves(reader: RecordReader) -> Curves:
     """Return the curves of a run; a step that is logged twice counts once, the later one."""
     # By step: a run that was resumed may have logged a step twice.
     losses: dict[float, float] = {}
+    scalars: dict[float, tuple[int, dict[str, float]]] = {}
     metrics: _Series = {}
+    epochs: dict[int, dict[str, float]] = {}
     n_repeated = 0
     for line in reader.lines("log.jsonl"):
         step = as_number(line.get("step"))
         if step is None:
             continue
-        loss = as_number(line.get("loss"))
+        loss, epoch = as_number(line.get("loss")), int(as_number(line.get("epoch")) or 0)
         if line.get("event") == "step" and loss is not None:
             n_repeated += step in losses
             losses[step] = loss
+            scalars[step] = epoch, _scalars(line)
         elif line.get("event") == "eval":
+            part = str(line.get("part"))
             for name, value in as_numbers(line.get("metrics")).items():
                 if value is not None:
-                    metrics.setdefault((str(line.get("part")), name), {})[step] = value
+                    metrics.setdefault((part, name), {})[step] = value
+                    epochs.setdefault(epoch, {})[f"{part}_{name}"] = value
+    _add_means(scalars, epochs)
     if n_repeated:
         reader.problems.append(
             f"log.jsonl: {n_repeated} steps are logged more than once; the later one counts"
         )
     if metrics:
-        return Curves(_sorted(losses), {key: _sorted(row) for key, row in metrics.items()})
+        series = {key: _sorted(row) for key, row in metrics.items()}
+        return Curves(_sorted(losses), series, epochs=dict(sorted(epochs.items())))
     rows = _metrics_csv(reader.table("metrics.csv"))
-    return Curves(_sorted(losses), rows, "metrics.csv" if rows else "log.jsonl")
+    source = "metrics.csv" if rows else "log.jsonl"
+    return Curves(_sorted(losses), rows, source, dict(sorted(epochs.items())))
+
+
+def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    found = as_numbers({key: value for key, value in line.items() if key not in _NO_SCALARS})
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _add_means(
+    scalars: Mapping[float, tuple[int, Mapping[str, float]]], epochs: dict[int, dict[str, float]]
+) -> None:
+    grouped: dict[tuple[int, str], list[float]] = {}
+    for epoch, values in scalars.values():
+        for name, value in values.items():
+            grouped.setdefault((epoch, f"train_{name}"), []).append(value)
+    for (epoch, name), own in grouped.items():
+        # A judgement of the training part says more than a mean over its steps, but not for loss.
+        if name == "train_loss" or name not in epochs.get(epoch, {}):
+            epochs.setdefault(epoch, {})[name] = sum(own) / len(own)
 
 
 def _metrics_csv(table: Table) -> dict[tuple[str, str], Points]:

@@ -16,6 +16,8 @@ from neurocli.core.report.records import (
     as_texts,
 )
 
+ALIGN_SCHEMA = "neuro/align-genes/1"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -24,7 +26,8 @@ class Evaluation:
     Args:
         part: "test", "val", "train" or "all".
         source: Name of its `metrics.json` within the run folder.
-        n: Participants judged; None when not recorded.
+        n: How many units were judged; None when not recorded.
+        unit: Plural of what a unit is.
         metrics: Name -> value; None where it is undefined.
         ci95: Name -> (low, high).
         baselines: Baseline -> its metrics on the same participants.
@@ -39,6 +42,7 @@ class Evaluation:
     part: str
     source: str
     n: int | None
+    unit: str
     metrics: Mapping[str, float | None]
     ci95: Mapping[str, tuple[float, float]]
     baselines: Mapping[str, Mapping[str, float | None]]
@@ -54,11 +58,19 @@ def read_evaluations(reader: RecordReader) -> Iterator[Evaluation]:
     """Yield every judgement below a run folder, "test" first."""
     root = reader.folder / "evaluations"
     names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    if (reader.folder / "metrics.json").is_file():
+    if (reader.folder / "metrics.json").is_file() and not _repeats(reader, names):
         yield _evaluation(reader, "")
     for name in sorted(names, key=lambda part: (part != "test", part)):
         if (root / name / "metrics.json").is_file():
             yield _evaluation(reader, f"evaluations/{name}/")
+
+
+def _repeats(reader: RecordReader, names: list[str]) -> bool:
+    """Return whether a run's own record says again what a judgement of it says."""
+    record = reader.mapping("metrics.json")
+    inside = reader.folder / "evaluations" / str(record.get("part")) / "metrics.json"
+    is_whole = record.get("schema") == ALIGN_SCHEMA and record.get("part") in names
+    return is_whole and inside.is_file()
 
 
 def _evaluation(reader: RecordReader, prefix: str) -> Evaluation:
@@ -72,6 +84,7 @@ def _evaluation(reader: RecordReader, prefix: str) -> Evaluation:
         part=str(record.get("part") or prefix.removeprefix("evaluations/").rstrip("/") or "?"),
         source=f"{prefix}metrics.json",
         n=None if n is None else int(n),
+        unit=str(record.get("unit") or "participants"),
         metrics=as_numbers(record.get("metrics")),
         ci95=dict(_intervals(record.get("ci95"))),
         baselines={

@@ -29,6 +29,11 @@ def methods_paragraph(run: Run) -> str:
 
 def repeat_command(run: Run) -> str:
     """Return the command line that repeats a run: as it was typed, else from its configuration."""
+    if run.alignment:
+        mode = ("--mode", str(run.alignment.get("mode")))
+        method = ("--method", str(run.alignment.get("method")))
+        words = ["neuro", "align-genes", *mode, *method, "--config", f"{run.name}/config.yaml"]
+        return shlex.join(words)
     command = run.result.get("command")
     if isinstance(command, str) and command:
         return command
@@ -40,6 +45,9 @@ def repeat_command(run: Run) -> str:
 def _model(run: Run) -> Iterator[str]:
     size = parameters(run)
     learned = f" with {number_text(size)} parameters" if size is not None else ""
+    if run.method != run.model:
+        yield f"Closed form: {run.method}; nothing was trained step by step."
+        return
     yield f"The model {run.model}{learned} was trained with the objective {run.objective}."
 
 
@@ -80,7 +88,7 @@ def _training(run: Run) -> Iterator[str]:
     clauses = [clause for clause in (length, *said) if clause]
     if clauses:
         yield f"Training: {', '.join(clauses)}."
-    if not run.result:
+    if not run.result and not run.alignment:
         yield "The run has not ended, so its figures may still change."
 
 

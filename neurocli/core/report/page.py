@@ -1,34 +1,38 @@
 """From runs to the text of one page: what a template shows, computed; then the template.
 
-The page holds everything it shows: no script, no network, no file beside it. Every text from data
-passes through `_shown` and is escaped by the template engine, and the content policy in the page
-forbids what escaping might miss.
+The page holds everything it shows and asks nothing of the network. It runs no script but the one
+that turns a picture, which its content policy names by hash. Every text from data is escaped by the
+template engine, and the policy forbids what escaping might miss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neurocli.core.catalog import find_model, models, resolve
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.measures import baseline_texts, measure
+from neurocli.core.report.beside import Beside
 from neurocli.core.report.charts import comparison_charts, learning_curves
+from neurocli.core.report.cohort import split_section
 from neurocli.core.report.collect import Run
+from neurocli.core.report.costs import Costs
 from neurocli.core.report.evaluations import Evaluation
 from neurocli.core.report.figures import Figure
+from neurocli.core.report.material import Material, citations
 from neurocli.core.report.methods import flat, methods_paragraph, repeat_command
+from neurocli.core.report.page_parts import MARKER, template
 from neurocli.core.report.records import as_mapping, as_number, as_texts
 from neurocli.core.report.results import ResultRow, comparisons, parameters, result_rows
-from neurocli.core.report.text import number_text, short_cell, visible, without_folders
+from neurocli.core.report.scatter import policy, script
+from neurocli.core.report.sources import Sources
+from neurocli.core.report.text import number_text, short_cell
 
-if TYPE_CHECKING:
-    from jinja2 import Template
+__all__ = ["MARKER", "page_text", "room_figures", "section"]
 
-MARKER = 'content="neuro/report/1"'
 _MAX_ROWS = 10
 _MAX_LEFT_OUT = 200
 
@@ -62,50 +66,73 @@ class Section:
     warnings: Sequence[str]
 
 
-def page_text(runs: Sequence[Run]) -> str:
+def page_text(sources: Sources | Sequence[Run], *, beside: Sequence[Beside] = ()) -> str:
     """Return the page of these runs as HTML.
 
     Args:
-        runs: What `collect_runs` gave.
+        sources: What `collect_sources` or `collect_runs` gave.
+        beside: Files that the page links to.
 
     Returns:
         The same text for the same runs, whatever the clock or the folder.
     """
-    return _template().render(
-        sections=[section(run) for run in runs],
+    known = sources if isinstance(sources, Sources) else Sources(tuple(sources))
+    return page_of(Material(known), beside)
+
+
+def page_of(material: Material, beside: Sequence[Beside] = ()) -> str:
+    """Return the page of what was collected; the same as `page_text`.
+
+    Args:
+        material: Runs and what is made of all of them.
+        beside: Files that the page links to.
+    """
+    runs = material.sources.runs
+    is_several = len(runs) > 1
+    compared, problems = material.room_comparisons
+    scatters = [each for each in material.scatters if len(each.points) > 1]
+    return template("report.html.j2").render(
+        title=_title(material.sources),
+        sections=[section(run, costs) for run, costs in material.costed],
+        splits=[split_section(split) for split in material.sources.splits],
+        is_several=is_several,
         comparisons=comparisons(runs),
-        charts=comparison_charts(runs) if len(runs) > 1 else [],
+        charts=comparison_charts(runs) if is_several else [],
+        groups=[group for group in material.groups if len(group.runs) > 1],
+        pairs=material.shown_pairs,
+        n_pairs=len(material.pairs),
+        costs=material.costs if is_several else [],
+        compared=compared,
+        problems=problems,
+        scatters=scatters,
+        citations=citations(runs),
+        files=beside,
         built_in=[run.name for run in runs if run.is_built_in],
+        policy=policy(with_script=bool(scatters)),
+        script=script() if scatters else "",
     )
 
 
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("neurocli.core.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+def _title(sources: Sources) -> str:
+    if len(sources.names) == 1:
+        return sources.names[0]
+    counts = ((len(sources.runs), "run"), (len(sources.splits), "split"))
+    told = [f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts if n]
+    return f"Report of {' and '.join(told)}"
 
 
-def _shown(value: Any) -> Any:
-    # Markup (the included style sheet) is our own; every plain text may come from data.
-    return without_folders(visible(value)) if type(value) is str else value
+def section(run: Run, costs: Costs = Costs()) -> Section:
+    """Return what the page says about one run.
 
-
-def section(run: Run) -> Section:
-    """Return what the page says about one run."""
+    Args:
+        run: The run.
+        costs: What one sample costs its model.
+    """
     figures, problems = room_figures(run)
     left_out = _left_out(run.data.get("left_out"))
     return Section(
         run=run,
-        facts=list(_facts(run)),
+        facts=[*_facts(run), *_cost_facts(costs), *_hash_facts(run)],
         judgements=[_judgement(run, evaluation) for evaluation in run.evaluations],
         curves=learning_curves(run),
         figures=figures,
@@ -145,6 +172,8 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
         ("objective", _objective(run), "data.json"),
         ("parameters", number_text(parameters(run)), "result.json"),
     ]
+    if run.method != run.model:
+        facts.insert(1, ("method", f"{run.method}, in place of the model", "metrics.json"))
     target = run.settings.get("task.target")
     if target is not None:
         facts.append(("target", str(target), "config.yaml"))
@@ -166,6 +195,29 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
         steps = number_text(as_number(run.result.get("steps")))
         facts.append(("training", f"{steps} steps in {number_text(seconds)} s", "result.json"))
     return facts
+
+
+_COSTS = (
+    ("flops", "operations", "{} FLOPs for a forward pass of one sample"),
+    ("pam_train", "memory, training", "{} bytes at the peak of a step, one sample"),
+    ("pam_inference", "memory, inference", "{} bytes at the peak of a forward pass, one sample"),
+    ("latency_ms", "latency", "{} ms for a forward pass of one sample"),
+)
+
+
+def _cost_facts(costs: Costs) -> list[tuple[str, str, str]]:
+    found = []
+    for name, label, words in _COSTS:
+        value = getattr(costs, name)
+        if value is not None:
+            found.append((label, words.format(number_text(value)), costs.sources.get(name, "")))
+    return found
+
+
+def _hash_facts(run: Run) -> list[tuple[str, str, str]]:
+    """Return the hashes of what was read, as far as recorded."""
+    named = (("fingerprint", "hash of the data"), ("split_sha256", "hash of the split"))
+    return [(label, str(run.data[key]), "data.json") for key, label in named if run.data.get(key)]
 
 
 def _objective(run: Run) -> str:

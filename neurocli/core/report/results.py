@@ -118,13 +118,13 @@ def _comparison(title: str, judged: Sequence[tuple[Run, Evaluation]]) -> Compari
     ordered = sorted(judged, key=lambda pair: (pair[1].part != "test", pair[1].part))
     rows = tuple(_comparison_row(run, evaluation, metrics) for run, evaluation in ordered)
     notes = tuple(_cautions(judged)) if len({run.name for run, _ in judged}) > 1 else ()
-    return Comparison(title, metrics, rows, notes)
+    return Comparison(title, tuple(measure(name).axis for name in metrics), rows, notes)
 
 
 def _comparison_row(run: Run, evaluation: Evaluation, metrics: Sequence[str]) -> ComparisonRow:
     return ComparisonRow(
         run=run.name,
-        model=run.model,
+        model=run.method,
         part=f"{evaluation.part} (training data)" if evaluation.in_sample else evaluation.part,
         n=number_text(evaluation.n),
         parameters=number_text(parameters(run)),

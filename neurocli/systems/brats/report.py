@@ -1,37 +1,33 @@
 """Pictures of the tumour room: Dice of every case by region, and predictions over their images.
 
-Everything is drawn from the run folder and the prepared dataset, so that no torch is needed.
-Overlays need kept predictions (`neuro evaluate --save-predictions`) and the dataset still there.
+Everything is drawn from the run folder, so that neither torch nor the dataset is needed: `evaluate`
+keeps one slice of its first cases.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from neurocli.core.data.nifti import read_image
-from neurocli.core.errors import NeuroError
-from neurocli.core.metrics.segmentation import REGIONS, union_box
-from neurocli.core.paths import safe_name
+from neurocli.core.metrics.segmentation import REGIONS
 from neurocli.core.report.collect import Run, collect_run
 from neurocli.core.report.evaluations import Evaluation
 from neurocli.core.report.figures import Figure, Palette, draw
 from neurocli.core.report.records import as_number
-from neurocli.core.report.text import number_text, visible
-from neurocli.systems.brats.blocks import MODALITIES
-from neurocli.systems.brats.prepare import from_source
-from neurocli.systems.brats.store import Case, case_folders, open_case
+from neurocli.core.report.text import number_text
+from neurocli.core.report.tiles import PICTURES, draw_tiles, kept_pictures
+from neurocli.systems.brats.pictures import slice_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MAX_OVERLAYS = 3
+_MAX_COMPARED, _MAX_RUNS = 3, 14
 _COLOURS = ("#56B4E9", "#009E73", "#E69F00")  # core, oedema, enhancing: told apart by everybody
 _NAMES = ("necrotic core", "oedema", "enhancing")
-_GAP = 4
 
 
 def figures(run_dir: Path) -> list[Figure]:
@@ -41,7 +37,7 @@ def figures(run_dir: Path) -> list[Figure]:
         run_dir: A run folder; what is missing in it gives no picture.
 
     Returns:
-        Dice of every case by region, and for up to three cases the truth and the prediction over
+        Dice of every case by region, and for the first cases the truth and the prediction over
         the slice with most tumour.
     """
     run = collect_run(run_dir, with_curves=False)
@@ -95,104 +91,113 @@ def _dice_by_case(run: Run, evaluation: Evaluation) -> Figure | None:
 
 
 def _overlays(run: Run, evaluation: Evaluation) -> list[Figure]:
-    folder = run.folder / Path(evaluation.source).parent / "predictions"
-    names = [name for name in evaluation.subjects.column("subject") or () if name]
-    kept = [name for name in names if (folder / f"{safe_name(name)}.nii.gz").is_file()]
-    cases = _dataset(run) if kept else {}
-    pictures: list[Figure] = []
-    for name in kept:
-        if name in cases and len(pictures) < _MAX_OVERLAYS:
-            picture = _overlay(run, evaluation, cases[name], folder / f"{safe_name(name)}.nii.gz")
-            pictures += [picture] if picture is not None else []
-    return pictures
-
-
-def _dataset(run: Run) -> dict[str, Path]:
-    path = run.settings.get("data.path")
-    try:
-        if path is None:
-            from neurocli.systems.brats.built_in import built_in_cohort
-
-            folder = built_in_cohort()
-        else:
-            folder = Path(str(path))
-        return dict(case_folders(folder))
-    except NeuroError:  # the dataset is gone; the figures that need it are left out
-        return {}
-
-
-def _overlay(run: Run, evaluation: Evaluation, folder: Path, prediction: Path) -> Figure | None:
-    try:
-        case = open_case(folder)
-        _, values = read_image(prediction, n_dims=3)
-        predicted = from_source(values.astype(np.uint8), case.about["source"])
-    except NeuroError:
-        return None
-    if predicted.shape != case.shape:
-        return None
-    predicted = np.where(predicted == 4, 3, predicted)
-    shown = [MODALITIES.index("flair"), MODALITIES.index("t1ce")]
-    image, truth = case.whole(shown)
-    plane = int(((truth if truth.any() else predicted) > 0).sum(axis=(0, 1)).argmax())
-    box = _shown_box((image != 0).any(axis=0)[..., plane])
-    flair, t1ce = (image[channel, ..., plane][box] for channel in (0, 1))
-    panels = [
-        ("FLAIR", flair, None),
-        ("T1ce", t1ce, None),
-        *([("truth", flair, truth[..., plane][box])] if case.label is not None else []),
-        ("prediction", flair, predicted[..., plane][box]),
+    source = Path(evaluation.source).parent
+    pictures = case_pictures(run, evaluation)
+    return [
+        _overlay(name, picture, f"{run.name}/{(source / PICTURES).as_posix()}", evaluation.part)
+        for name, picture in pictures.items()
     ]
-    row = np.concatenate([_panel(grey, labels) for _, grey, labels in panels], axis=1)
-    width = row.shape[1] / len(panels)
 
-    def paint(axes: Axes, palette: Palette) -> None:
-        axes.imshow(row, interpolation="nearest")
-        axes.grid(visible=False)
-        for place, (title, *_) in enumerate(panels):
-            axes.text(
-                (place + 0.5) * width, -3, title, ha="center", va="bottom", color=palette.text
-            )
-        for place, (name, color) in enumerate(zip(_NAMES, _COLOURS, strict=True)):
-            x = (place + 0.5) / len(_NAMES)
-            axes.text(
-                x, -0.02, f"■ {name}", color=color, ha="center", va="top", transform=axes.transAxes
-            )
-        axes.set_axis_off()
 
-    return draw(
-        paint,
-        title=visible(f"Case {case.subject}, {evaluation.part}"),
-        caption=f"axial slice {plane} of {case.shape[2]}, the patient's right is on the left; "
-        f"{run.name}/{evaluation.source.removesuffix('metrics.json')}predictions",
-        alt=_agreement(case, truth, predicted),
-        inches=(8.0, 2.4),
+def case_pictures(run: Run, evaluation: Evaluation) -> dict[str, npt.NDArray[Any]]:
+    """Return the slices that a judgement kept, by name; what is no slice is left out."""
+    kept = kept_pictures(run.folder / Path(evaluation.source).parent)
+    return {
+        name: picture
+        for name, picture in kept.items()
+        if slice_of(name) and picture.ndim == 3 and len(picture) in (3, 4)
+        and picture.dtype == np.uint8
+    }  # fmt: skip
+
+
+def _overlay(name: str, picture: npt.NDArray[Any], source: str, part: str) -> Figure:
+    case, plane, n_planes = slice_of(name) or (name, 0, 0)
+    flair, t1ce, *labels = picture
+    tiles = [("FLAIR", _panel(flair, None)), ("T1ce", _panel(t1ce, None))]
+    names = ("truth", "prediction")[-len(labels) :]
+    tiles += [(own, _panel(flair, layer)) for own, layer in zip(names, labels, strict=True)]
+    return draw_tiles(
+        tiles,
+        columns=4,
+        title=f"Case {case}, {part}",
+        caption=f"{_where(plane, n_planes)}; {source}",
+        alt=_agreement(labels),
+        legend=list(zip(_NAMES, _COLOURS, strict=True)),
     )
 
 
-def _shown_box(brain: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    return union_box(brain, margin=_GAP) if brain.any() else (slice(None), slice(None))
+def _where(plane: int, n_planes: int) -> str:
+    return f"axial slice {plane} of {n_planes}, the patient's right is on the left"
+
+
+def compare(runs: Sequence[Run]) -> list[Figure]:
+    """Return the same slices with the prediction of every run.
+
+    Args:
+        runs: Runs of this room.
+
+    Returns:
+        One picture for each of up to three cases that two runs or more kept a slice of.
+    """
+    kept: dict[str, list[tuple[str, npt.NDArray[Any]]]] = {}
+    for run in runs:
+        for evaluation in run.evaluations:
+            if evaluation.part == "test":
+                for name, picture in case_pictures(run, evaluation).items():
+                    kept.setdefault(name, []).append((run.name, picture))
+    shared = {name: own for name, own in kept.items() if len(own) > 1}
+    return [_side_by_side(name, own) for name, own in list(shared.items())[:_MAX_COMPARED]]
+
+
+def _side_by_side(name: str, own: Sequence[tuple[str, npt.NDArray[Any]]]) -> Figure:
+    case, plane, n_planes = slice_of(name) or (name, 0, 0)
+    first = own[0][1]
+    same = [(run, p) for run, p in own if p.shape == first.shape][:_MAX_RUNS]
+    tiles = [("FLAIR", _panel(first[0], None))]
+    tiles += [("truth", _panel(first[0], first[2]))] if len(first) == 4 else []
+    tiles += [(run, _panel(first[0], picture[-1])) for run, picture in same]
+    more = f", first {len(same)} of {len(own)} runs" if len(same) < len(own) else ""
+    said = [f"{run}: {_agreement(list(picture[2:]))}" for run, picture in same]
+    return draw_tiles(
+        tiles,
+        columns=4,
+        title=f"Case {case}, every run{more}",
+        caption=f"{_where(plane, n_planes)}; evaluations/test/{PICTURES} of each run",
+        alt=" ".join(said),
+        legend=list(zip(_NAMES, _COLOURS, strict=True)),
+    )
 
 
 def _panel(grey: npt.NDArray[Any], labels: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
     """Return one slice as rows from front to back, (h, w, 3) in 0 .. 1."""
-    inside = grey[grey != 0]
-    low, high = np.percentile(inside, [1, 99.5]) if inside.size else (0.0, 1.0)
-    scaled = np.where(grey != 0, np.clip((grey - low) / max(high - low, 1e-6), 0, 1), 0.0)
-    picture = np.repeat(scaled[..., None], 3, axis=-1)
+    picture = np.repeat(grey[..., None] / 255.0, 3, axis=-1)
     if labels is not None:
         for index, color in enumerate(_COLOURS, start=1):
             tint = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
             picture[labels == index] = 0.45 * picture[labels == index] + 0.55 * tint
     # Axes run to the left and to the back, so the transpose is how radiologists look at it.
-    return np.pad(picture.transpose(1, 0, 2), ((0, 0), (_GAP, _GAP), (0, 0)))
+    turned: npt.NDArray[np.float64] = picture.transpose(1, 0, 2)
+    return turned
 
 
-def _agreement(case: Case, truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> str:
+def _agreement(labels: Sequence[npt.NDArray[Any]]) -> str:
+    predicted = labels[-1]
     n_predicted = int((predicted > 0).sum())
-    if case.label is None:
-        return f"{n_predicted} voxels are predicted to be tumour; there are no labels."
+    if len(labels) < 2:
+        return f"{n_predicted} voxels of the slice are predicted to be tumour; no labels."
+    truth = labels[0]
     hit = int(((truth > 0) & (predicted > 0)).sum())
     return (
-        f"{hit} of {int((truth > 0).sum())} tumour voxels are found, and {n_predicted - hit} "
-        "others are taken for tumour."
+        f"{hit} of {int((truth > 0).sum())} tumour voxels of the slice are found, and "
+        f"{n_predicted - hit} others are taken for tumour."
     )
+
+
+CITATIONS = {
+    "brats": "Menze BH et al. The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS). "
+    "IEEE Trans Med Imaging 34(10):1993-2024, 2015.",
+    "brats 2017": "Bakas S et al. Advancing The Cancer Genome Atlas glioma MRI collections with "
+    "expert segmentation labels and radiomic features. Sci Data 4:170117, 2017.",
+    "u-net": "Çiçek Ö et al. 3D U-Net: learning dense volumetric segmentation from sparse "
+    "annotation. MICCAI 2016.",
+}

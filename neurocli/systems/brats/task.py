@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neurocli.core.data.nifti import write_image
+from neurocli.core.engine.pictures import KEY as PICTURE
 from neurocli.core.engine.task import (
     BaselineRows,
     Batch,
@@ -36,6 +37,7 @@ from neurocli.core.paths import safe_name
 from neurocli.systems.brats.blocks import BratsDataBlock, BratsTaskBlock
 from neurocli.systems.brats.judging import score_case, summarise_cases
 from neurocli.systems.brats.losses import segmentation_loss
+from neurocli.systems.brats.pictures import case_picture
 from neurocli.systems.brats.prepare import to_source
 from neurocli.systems.brats.samples import CaseSet
 from neurocli.systems.brats.store import Case
@@ -103,6 +105,9 @@ class SegmentationTask(Task):
                 self._export(case, predicted)
             names = {key: batch[key][number] for key in ("participant", "subject", "start")}
             rows.append({**names, **self._scores(case, truth, predicted), **loss})
+            if self.n_pictures > 0:
+                self.n_pictures -= 1
+                rows[-1][PICTURE] = case_picture(case, truth, predicted)
         return rows
 
     @property

@@ -34,6 +34,27 @@ def by_value(
 def consistency(tables: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float]:
     """Return how well linear maps between sessions predict, held out and in sample.
 
+    Args:
+        tables: (F, D) per session, NaN where a value is missing.
+
+    Returns:
+        Means of `pairwise`; NaN without two sessions or enough values.
+    """
+    held_out, in_sample = pairwise(tables)
+    return mean_of(held_out), mean_of(in_sample)
+
+
+def mean_of(scores: npt.NDArray[np.float64]) -> float:
+    """Return the mean of what is defined, NaN where nothing is."""
+    defined = scores[np.isfinite(scores)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def pairwise(
+    tables: Sequence[npt.NDArray[np.float32]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return how well each session's embedding predicts each other's.
+
     A map is fitted on even values and scored (R2) on odd ones, for every ordered pair; in sample
     it is scored on the even ones.
 
@@ -41,10 +62,10 @@ def consistency(tables: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float
         tables: (F, D) per session, NaN where a value is missing.
 
     Returns:
-        Means over pairs; NaN without two sessions or enough values.
+        (S, S) held out and in sample, from the session of the row to that of the column; NaN on
+        the diagonal and where two sessions share too few values.
     """
-    held_out: list[float] = []
-    in_sample: list[float] = []
+    held_out, in_sample = (np.full((len(tables), len(tables)), np.nan) for _ in range(2))
     for a, one in enumerate(tables):
         for b, other in enumerate(tables):
             both = np.isfinite(one).all(1) & np.isfinite(other).all(1)
@@ -55,7 +76,5 @@ def consistency(tables: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float
             target = other.astype(np.float64)
             for places, scores in ((odd, held_out), (even, in_sample)):
                 found = ridge(one[even], target[even], one[places], _PENALTY)
-                scores.append(r2_of(np.concatenate([target[places], found], axis=1)))
-    if not held_out:
-        return float("nan"), float("nan")
-    return float(np.mean(held_out)), float(np.mean(in_sample))
+                scores[a, b] = r2_of(np.concatenate([target[places], found], axis=1))
+    return held_out, in_sample

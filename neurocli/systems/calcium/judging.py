@@ -19,7 +19,7 @@ from neurocli.core.engine.task import Rows, Summary
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
 from neurocli.systems.calcium.config import CalciumTaskBlock
-from neurocli.systems.calcium.consistency import by_value, consistency
+from neurocli.systems.calcium.consistency import by_value, mean_of, pairwise
 from neurocli.systems.calcium.decoding import Decoded, Side, decode, is_right, r2_of
 from neurocli.systems.calcium.fitness import attainable_bits, fixed_loss
 from neurocli.systems.calcium.labels import LabelSpec
@@ -60,8 +60,8 @@ class Judgement:
             is_baseline: Leave controls, embeddings and the table of segments out.
         """
         metrics, details = self._fit_metrics(with_null=not is_baseline)
-        agreed = self._consistency()
-        metrics["consistency"] = agreed[0]
+        agreed = self._agreement()
+        metrics["consistency"] = mean_of(agreed[0])
         found = self._decoded
         columns = _columns(found, self._about)
         metrics |= {
@@ -75,11 +75,12 @@ class Judgement:
             )  # fmt: skip
         for name in ("decode_r2", "decode_accuracy"):
             metrics.setdefault(name, float("nan"))
-        if not math.isfinite(agreed[0]):
+        if not math.isfinite(metrics["consistency"]):
             self._notes.append("consistency needs two sessions that saw one movie")
         details |= {
             "decoding": [self._line(key, own) for key, own in found.items()],
-            "consistency_in_sample": agreed[1],
+            "consistency_in_sample": mean_of(agreed[1]),
+            "consistency_pairs": {"sessions": list(self._about.names), "r2": agreed[0].tolist()},
         }
         judged = self._judged
         return Summary(
@@ -199,17 +200,18 @@ class Judgement:
                     found[number, spec.name] = decode(spec, fit, sides["choose"], judge)
         return found
 
-    def _consistency(self) -> tuple[float, float]:
+    def _agreement(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         movie = next((s for s in self._about.specs if s.kind == "movie"), None)
+        nothing = np.full((len(self._about.names),) * 2, np.nan)
         if movie is None or len(self._about.names) < 2:
-            return float("nan"), float("nan")
+            return nothing, nothing
         tables = []
         for number in range(len(self._about.names)):
             side = self._side(number, "judge", movie.name)
             if side is None:
-                return float("nan"), float("nan")
+                return nothing, nothing
             tables.append(by_value(side.x, side.y.astype(np.int64), movie.period))
-        return consistency(tables)
+        return pairwise(tables)
 
     def _nulls(self, found: Found) -> dict[str, dict[str, float]]:
         """Return accuracy against labels that were turned in time, and against shuffled ones."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neurocli.core.engine.pictures import KEY as PICTURE
 from neurocli.core.engine.task import Batch, PrimaryMetric, Rows, StepOutput, Summary
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
@@ -23,6 +24,7 @@ from neurocli.systems.fmri.masking import draw_mask, mask_grid
 from neurocli.systems.fmri.models.build import backbone_of
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.forecast import place_means
+from neurocli.systems.fmri.reconstruction import hidden_picture
 from neurocli.systems.fmri.task import Columns, FmriTask, ratio_of, sums_per_person
 
 _SUMS = ("loss", "sse", "sse_mean", "sse_zero", "n")
@@ -83,7 +85,23 @@ class MimTask(FmriTask):
                     "n": losses.numel(),
                 }
             )
+            if self.n_pictures > 0:
+                self.n_pictures -= 1
+                rows[-1][PICTURE] = self._picture(
+                    model, {**one, "draw": batch["draw"][i : i + 1]}, batch["subject"][i]
+                )
         return rows
+
+    def _picture(self, model: nn.Module, one: Batch, name: str) -> dict[str, Any]:
+        """Return what was hidden of one clip, beside what was predicted."""
+        backbone = backbone_of(model)
+        masked = self._masks(backbone, one["draw"]).to(one["clip"].device)
+        output: dict[str, Any] = model(one["clip"], one["brain"], masked=masked)
+        index, hidden = output["token_index"], output["masked"][0]
+        places = (index if index.ndim == 1 else index[0])[hidden]
+        return hidden_picture(
+            name, output["pred"][0][hidden], output["patches"][0][hidden], places, backbone
+        )
 
     def summarise(self, rows: Rows) -> Summary:
         """Return loss and error of hidden patches, with baselines "temporal_mean" and "zero"."""

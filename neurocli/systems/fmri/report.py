@@ -17,6 +17,7 @@ from neurocli.core.report.evaluations import Evaluation
 from neurocli.core.report.figures import Figure, Palette, draw
 from neurocli.core.report.records import as_number
 from neurocli.core.report.text import number_text, visible
+from neurocli.systems.fmri.volumes import attributions, data_quality, reconstructions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 _MAX_CLASSES = 12
 _MAX_POINTS = 2000
 _SKILL = "skill_vs_persistence"
+
+CITATIONS = {
+    "mamba-2": "Dao T, Gu A. Transformers are SSMs: generalized models and efficient algorithms "
+    "through structured state space duality. ICML 2024.",
+    "hcp": "Van Essen DC et al. The WU-Minn Human Connectome Project: an overview. NeuroImage "
+    "80:62-79, 2013.",
+    "integrated gradients": "Sundararajan M, Taly A, Yan Q. Axiomatic attribution for deep "
+    "networks. ICML 2017.",
+}
 
 
 def figures(run_dir: Path) -> list[Figure]:
@@ -34,11 +44,17 @@ def figures(run_dir: Path) -> list[Figure]:
 
     Returns:
         For a classifier a confusion matrix, for a regression predicted against true values, for
-        pretraining the skill over persistence of every participant.
+        pretraining the skill over persistence of every participant and a clip with its
+        prediction; maps of what carried the output; the quality of the data.
     """
     run = collect_run(run_dir, with_curves=False)
-    pictures = (_picture(run, evaluation) for evaluation in run.evaluations)
-    return [picture for picture in pictures if picture is not None]
+    found: list[Figure] = []
+    for evaluation in run.evaluations:
+        picture = _picture(run, evaluation)
+        found += [picture] if picture is not None else []
+        found += reconstructions(run, evaluation) + attributions(run, evaluation)
+    quality = data_quality(run)
+    return found + ([quality] if quality is not None else [])
 
 
 def _picture(run: Run, evaluation: Evaluation) -> Figure | None:

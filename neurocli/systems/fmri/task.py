@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neurocli.core.engine.pictures import KEY as PICTURE
 from neurocli.core.engine.task import (
     Batch,
     PrimaryMetric,
@@ -37,6 +38,7 @@ from neurocli.systems.fmri.models.forecast import (
     same_place_persistence,
 )
 from neurocli.systems.fmri.models.head_parts import mean_token
+from neurocli.systems.fmri.reconstruction import next_picture
 
 _SUMS = ("sum_all", "sum_zero", "n_all", "sse_model", "sse_persistence", "n_compared")
 _VIEW_STEP = 0x1E3779B97F4A7C15  # an odd word: views of one draw share no seed
@@ -158,6 +160,10 @@ class ArTask(FmriTask):
                     "n_compared": sums.n_compared,
                 }
             )
+            if self.n_pictures > 0:
+                self.n_pictures -= 1
+                told = (batch["subject"][i], pred[0], patches[0], own, backbone_of(model))
+                rows[-1][PICTURE] = next_picture(*told)
         return rows
 
     @property

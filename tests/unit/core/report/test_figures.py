@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.axes import Axes
 
 from neurocli.core.report.charts import comparison_charts, learning_curves, thin
 from neurocli.core.report.collect import collect_run, collect_runs
-from neurocli.core.report.figures import DARK, LIGHT, Figure, Palette, draw
+from neurocli.core.report.figures import (
+    DARK,
+    LIGHT,
+    Figure,
+    Palette,
+    Panel,
+    draw,
+    plain_ticks,
+    png_of,
+)
 from neurocli.core.report.text import visible
 
 HOSTILE = [
@@ -113,3 +125,35 @@ def test_charts_compare_runs_on_the_same_part_only(write_run) -> None:  # type: 
         "AUROC, classification, test",
     ]
     assert charts[0].alt == "accuracy by run: a 0.75; b 0.75."
+
+
+def test_the_dark_form_is_what_the_dark_palette_draws() -> None:
+    def paint(axes: Axes, palette: Palette) -> None:
+        for index, color in enumerate(palette.series):
+            axes.plot([0, 1], [index, 1], color=color, label=f"#{index}")
+        axes.axhline(0, color=palette.text)
+        axes.set_xlabel("#0072b2")  # text, not a colour
+        axes.legend()
+
+    made = draw(paint, title="t", caption="c", alt="a")
+    drawn = draw(paint, title="t", caption="c", alt="a", has_own_colours=True)
+    assert made.image == drawn.image
+    # Ids are hashes of what is drawn, colours among it; they mean nothing.
+    plain = [re.sub(rb"[mp][0-9a-f]{10}", b"id", f.dark_image or b"") for f in (made, drawn)]
+    assert plain[0] == plain[1]
+    assert b">#0072b2<" in plain[0]
+
+
+def test_panels_make_one_png_with_the_same_bytes() -> None:
+    def paint(axes: Axes, palette: Palette) -> None:
+        axes.plot([1, 10, 100], [1, 2, 3], color=palette.series[0])
+        axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
+
+    panels = [Panel("<b>$x$\x00", paint)] * 3
+    first = png_of(panels, columns=2, heading="h")
+    assert first.startswith(b"\x89PNG")
+    assert first == png_of(panels, columns=2, heading="h")
+    assert b"Software" not in first
+    # Two rows of two: 9.2 x 6.4 inches of 150 dots, from the header of the file.
+    assert struct.unpack(">II", first[16:24]) == (1380, 960)

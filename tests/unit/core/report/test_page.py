@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from neurocli.core.report.collect import collect_run, collect_runs
 from neurocli.core.report.page import page_text
+from neurocli.core.report.scatter import script
 
 WriteRun = Callable[..., Path]
 
@@ -32,10 +34,11 @@ HOSTILE = [
 OWN_TAGS = """
     html head meta title style body header h1 h2 h3 h4 p strong nav ul li a main section div table
     caption thead tbody tr th td details summary figure picture source img figcaption span code pre
-    br footer
+    br footer script button
 """
 OWN_ATTRIBUTES = """
     lang charset name content http-equiv class id href aria-label scope media srcset src alt
+    data-space data-x data-y data-z data-key data-told tabindex role type aria-live
 """
 
 
@@ -96,6 +99,9 @@ def test_hostile_text_adds_no_element_and_no_attribute(write_run: WriteRun, word
     assert "\u202e" not in text
     if word.isprintable():
         assert word in page.text
+    # The page's one script is our own, and no data is part of it.
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
+    assert scripts in ([], [str(script())])
 
 
 def test_nothing_is_asked_of_the_network(write_run: WriteRun) -> None:
@@ -106,6 +112,7 @@ def test_nothing_is_asked_of_the_network(write_run: WriteRun) -> None:
     assert ("http-equiv", "Content-Security-Policy") in page.attributes
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert ("content", policy) in page.attributes
+    assert "script" not in page.tags
     assert "@import" not in page.text
     assert "url(" not in page.text
 

@@ -69,7 +69,9 @@ def test_comparison_shows_all_metrics_and_warns(write_run: WriteRun) -> None:
     data = json.loads((folder / "data.json").read_text())
     (folder / "data.json").write_text(json.dumps({**data, "split_sha256": "other"}))
     (found,) = comparisons(collect_runs([folder.parent]))
-    assert found.metrics == ("accuracy", "auroc", "mae")
+    assert found.metrics == (
+        "accuracy [share]", "AUROC [share of pairs]", "mean absolute error [target units]",
+    )  # fmt: skip
     assert [row.cells for row in found.rows] == [
         ("0.75 [0.6, 1]", "0.875 [0.4, 1]", ""),
         ("", "", "2.5"),
@@ -83,5 +85,5 @@ def test_runs_that_learned_different_things_are_not_in_one_table(write_run: Writ
     write_run("a")
     folder = write_run("b", objective="ar", judged={"metrics": {"loss": 0.5}})
     first, second = comparisons(collect_runs([folder.parent]))
-    assert (first.title, first.metrics, first.notes) == ("ar", ("loss",), ())
+    assert (first.title, first.metrics, first.notes) == ("ar", ("loss [no unit]",), ())
     assert (second.title, len(second.rows)) == ("classification", 1)

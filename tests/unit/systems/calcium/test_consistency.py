@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neurocli.systems.calcium.consistency import by_value, consistency
+from neurocli.systems.calcium.consistency import by_value, consistency, pairwise
 
 
 def tables(n: int = 3, n_values: int = 60, width: int = 4, noise: float = 0.5) -> list[Any]:
@@ -59,6 +59,10 @@ def test_figures_equal_scikit_learns_over_all_ordered_pairs() -> None:
                 said = model.predict(one[part].astype(float))
                 scores.append(r2_score(other[part], said, multioutput="variance_weighted"))
     assert consistency(own) == pytest.approx((np.mean(held_out), np.mean(in_sample)), abs=1e-5)
+    # Row by row without the diagonal, from the session of the row to that of the column.
+    matrix = pairwise(own)[0]
+    assert matrix[~np.eye(len(own), dtype=bool)] == pytest.approx(held_out, abs=1e-5)
+    assert np.isnan(np.diag(matrix)).all()
 
 
 def test_order_of_sessions_and_their_scale_do_not_matter() -> None:

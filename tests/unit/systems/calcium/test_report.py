@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -116,4 +117,28 @@ def test_names_are_no_patterns(run: Path) -> None:
 
 
 def test_a_run_without_embeddings_has_no_picture(run: Path) -> None:
+    assert figures(run) == []
+
+
+def test_consistency_of_every_pair_of_sessions(run: Path) -> None:
+    record = {"part": "test", "n": 20, "metrics": {}}
+    pairs: dict[str, Any] = {"sessions": ["<b>a", "b"], "r2": [[None, 0.75], [0.5, None]]}
+    path = run / "evaluations" / "test" / "metrics.json"
+    durable_json(path, {**record, "consistency_pairs": pairs})
+    (figure,) = figures(run)
+    assert figure.title == "Consistency between sessions, test"
+    # The mean of 0.75 and 0.5; the diagonal says nothing.
+    assert figure.alt == "R² between sessions is 0.50 to 0.75, mean 0.62."
+    assert "n = 2 sessions; run/evaluations/test/metrics.json" in figure.caption
+    texts = ["".join(n.itertext()) for n in ElementTree.fromstring(figure.image).iter()]
+    assert {"<b>a", "0.75", "0.50", "session that is predicted"} <= set(texts)
+
+
+@pytest.mark.parametrize("pairs", [
+    3, {}, {"sessions": ["a", "b"]}, {"sessions": ["a", "b"], "r2": [[1], [2]]},
+    {"sessions": ["a", "b"], "r2": [[None, None], [None, "x"]]}, {"sessions": ["a"], "r2": [[1]]},
+])  # fmt: skip
+def test_a_damaged_matrix_is_left_out(run: Path, pairs: Any) -> None:
+    path = run / "evaluations" / "test" / "metrics.json"
+    durable_json(path, {"part": "test", "metrics": {}, "consistency_pairs": pairs})
     assert figures(run) == []

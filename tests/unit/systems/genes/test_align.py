@@ -319,10 +319,10 @@ def test_shares() -> None:
 
 def test_pictures_of_runs(single: AlignResult, sequence: AlignResult, sweep: AlignResult) -> None:
     titles = [figure.title for figure in figures(single.run)]
-    assert titles == ["Where own genes stand, test"]
+    assert titles == ["Retrieval among all people, test", "Where own genes stand, test"]
     assert any("Attention" in figure.title for figure in figures(sequence.run))
     first = figures(sweep.run)[0]
-    assert first.alt == "2 of 6 genes are found at q below 0.05."
+    assert first.alt.startswith("2 of 6 genes have q below 0.05; the surest: ")
 
 
 def test_folders_without_files_give_no_picture(tmp_path: Path) -> None:

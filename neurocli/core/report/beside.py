@@ -1,0 +1,131 @@
+"""The files that stand beside a page: its tables for a spreadsheet, its pictures for a paper.
+
+They lie in a folder of the page's name. What an experiment folder already holds is not written
+again: the page links to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from neurocli.core.paths import durable_write
+from neurocli.core.report.figures import Panel, png_of
+from neurocli.core.report.material import Material
+from neurocli.core.report.page_parts import scatter_page
+from neurocli.core.report.tables import (
+    EPOCHS_FILE,
+    MODELS_FILE,
+    MODELS_TIDY_FILE,
+    RUNS_FILE,
+    STAGE_COLUMNS,
+    STAGES_FILE,
+    epoch_columns,
+    models_text,
+    models_tidy_text,
+    run_columns,
+    table_text,
+)
+
+CURVES_PNG = "learning_curves.png"
+BARS_PNG = "model_comparison_chart.png"
+EFFICIENCY_PNG = "parameter_efficiency.png"
+SCATTER_HTML = "interactive_3d_analysis.html"
+PAIRS_FILE = "paired_tests.csv"
+_PAIR_COLUMNS = (
+    "learned", "measure", "first", "second", "n", "median_difference", "p", "p_holm",
+)  # fmt: skip
+_ENDING = "_files"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Hold one file that stands beside a page.
+
+    Args:
+        name: Its name.
+        href: Where it is, relative to the page.
+        about: What it holds.
+        content: Gives its bytes; None where it stands there already.
+    """
+
+    name: str
+    href: str
+    about: str
+    content: Callable[[], bytes | str] | None = None
+
+
+def folder_of(page: Path) -> Path:
+    """Return the folder that stands beside a page.
+
+    >>> folder_of(Path("a/report.html")).as_posix()
+    'a/report_files'
+    """
+    return page.with_name(f"{page.stem}{_ENDING}")
+
+
+def files_beside(material: Material, page: Path) -> list[Beside]:
+    """Return the files of a page; nothing is written or drawn yet.
+
+    Args:
+        material: What the page shows.
+        page: Where the page will be.
+    """
+    found = []
+    for name, about, content in [*_tables(material), *_pictures(material)]:
+        there = material.sources.tables.get(name)
+        if there is not None:
+            href = Path(os.path.relpath(there, page.parent)).as_posix()
+            found.append(Beside(name, href, f"{about} (of the experiment folder)"))
+        else:
+            found.append(Beside(name, f"{folder_of(page).name}/{name}", about, content))
+    return found
+
+
+def write_beside(files: list[Beside], page: Path) -> list[Path]:
+    """Write the files that are not there yet; return their paths."""
+    return [
+        durable_write(folder_of(page) / file.name, file.content())
+        for file in files
+        if file.content is not None
+    ]
+
+
+def _tables(material: Material) -> Iterator[tuple[str, str, Callable[[], str]]]:
+    rows, epochs, stages = material.run_rows, material.epoch_rows, material.stage_rows
+    if not rows:
+        return
+    yield RUNS_FILE, "one row per run", lambda: table_text(run_columns(rows), rows)
+    yield MODELS_FILE, "mean and SD by model", lambda: models_text(rows)
+    yield MODELS_TIDY_FILE, "the same, one row per metric", lambda: models_tidy_text(rows)
+    if epochs:
+        yield EPOCHS_FILE, "one row per epoch", lambda: table_text(epoch_columns(epochs), epochs)
+    # Without a profile the table has its header alone, which says that nothing was measured.
+    yield STAGES_FILE, "memory by stage", lambda: table_text(STAGE_COLUMNS, stages)
+    if material.pairs:
+        yield (
+            PAIRS_FILE,
+            "paired tests between models",
+            lambda: table_text(
+                _PAIR_COLUMNS,
+                [{name: getattr(row, name) for name in _PAIR_COLUMNS} for row in material.pairs],
+            ),
+        )
+
+
+def _pictures(material: Material) -> Iterator[tuple[str, str, Callable[[], bytes | str]]]:
+    for name, about, panels, columns in (
+        (CURVES_PNG, "loss and score over training", material.curve_panels, 2),
+        (BARS_PNG, "scores and costs by model", material.bar_panels, 4),
+        (EFFICIENCY_PNG, "score against cost", material.efficiency_panels, 2),
+    ):
+        if panels:
+            yield name, about, _png(panels, columns)
+    if material.scatters:
+        yield SCATTER_HTML, "cost and score, to turn", lambda: scatter_page(material.scatters)
+
+
+def _png(panels: list[Panel], columns: int) -> Callable[[], bytes]:
+    return lambda: png_of(panels, columns=columns)
