@@ -65,6 +65,9 @@ class TrainBlock(Block):
     )
     eval_every_epochs: int = Field(1, ge=1)
     parallel: Parallel = "none"
+    sequence_parallel: int = Field(
+        1, ge=1, description="processes that share the tokens of one clip (fmamba)"
+    )
     init_from: str | None = Field(None, description="checkpoint whose weights are the start")
     freeze: bool = Field(False, description="train the head only")
 
