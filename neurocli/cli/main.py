@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a name must not end a command
     # Until the command line is parsed, errors must already have the form that was asked for.
     use_sink(guess_flags(args))
+    sink().args = args
+    if "WORLD_SIZE" in os.environ:  # each rank would repeat what torch's C++ part has to say
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with warnings.catch_warnings(), _stoppable() as signals:
         warnings.showwarning = _show_warning
         try:

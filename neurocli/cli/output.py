@@ -105,6 +105,7 @@ class Output:
         # Under torchrun or mpiexec every rank runs the same command line; one of them answers.
         self.rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
         self.is_answering = self.rank == "0"
+        self.args: Sequence[str] = ()  # the command line, for a command that starts it again
         self._told: set[str] = set()
 
     def show(
@@ -137,6 +138,8 @@ class Output:
         """Tell a sentence on stderr, once."""
         if message in self._told or (self.flags.quiet and level == "info"):
             return
+        if not self.is_answering:  # rank 0 tells the same
+            return
         self._told.add(message)
         self._tell("note" if level == "info" else "warning", message)
 
@@ -156,7 +159,8 @@ class Output:
         """
         count = 0
         for count, (name, reason) in enumerate(items, start=1):  # noqa: B007 - used after
-            self._tell(None, f"{name}: {reason}")
+            if self.is_answering:
+                self._tell(None, f"{name}: {reason}")
         return ExitCode.PARTIAL if count else ExitCode.DONE
 
     def fail(self, error: NeuroError) -> int:
@@ -164,6 +168,8 @@ class Output:
         if self.flags.mode == "json":
             if self.is_answering:
                 self._json({"schema": "neuro/error/1", "error": error_values(error)})
+            return int(error.code)
+        if error.is_shared and not self.is_answering:
             return int(error.code)
         for line in error_lines(error):
             label, _, text = line.partition(": ")
@@ -251,5 +257,6 @@ def sink() -> Output:
 def use_sink(flags: Flags) -> Output:
     """Make a sink the running command's and return it."""
     fresh = Output(flags)
+    fresh.args = sink().args
     _current.set(fresh)
     return fresh

@@ -32,7 +32,12 @@ class NeuroError(Exception):
         where: File (with line), key, option or subject it came from; None when the message says it.
         hint: What is allowed and what to do next; None when there is nothing to add.
         code: Exit code of the command.
+
+    Attributes:
+        is_shared: Whether rank 0 of a run of several processes shows the same error.
     """
+
+    is_shared: bool = False
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from neurocli.core.config.run import RunConfig
+from neurocli.core.nn.data_group import divided_among
 from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 from neurocli.systems.fmri.config import (
     FMambaConfig,
@@ -144,11 +145,13 @@ def main(rank: int, folder: Path) -> None:
         timeout=timedelta(seconds=60),
     )  # fmt: skip
     found: dict[str, Any] = {}
+    alone = [dist.new_group([other]) for other in range(N_RANKS)]
     for size in (2, N_RANKS):
         groups = [dist.new_group(list(range(size))) for _ in range(2)]
         if rank < size:
             shared = SequenceGroup(*groups)
-            found |= {f"{name}/{size}": run_case(name, shared) for name in CASES}
+            with divided_among(alone[rank]):  # all have the same samples
+                found |= {f"{name}/{size}": run_case(name, shared) for name in CASES}
     torch.save(found, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

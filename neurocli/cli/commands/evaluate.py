@@ -12,6 +12,7 @@ from neurocli.cli.options import switch, value
 from neurocli.cli.output import Table, sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
+from neurocli.cli.ranks import Processes, run_in_processes
 from neurocli.cli.text import cell_text
 from neurocli.cli.views import plan_view
 
@@ -75,6 +76,7 @@ def evaluate(
         value("gradients|occlusion", "Map what carries each output, as NIfTI images.", _RUN),
     ] = None,
     device: options.Device = None,
+    procs: Processes = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
 ) -> int:
@@ -86,6 +88,8 @@ def evaluate(
     calcium imaging. "Better" is said only where the intervals part. The result
     says when subjects of the training part were judged.
     """
+    if procs is not None:
+        return run_in_processes(procs)
     from neurocli import evaluate as run
 
     with progress() as listener:

@@ -12,6 +12,7 @@ from neurocli.cli.options import value
 from neurocli.cli.output import sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import clock_text, progress
+from neurocli.cli.ranks import Processes, run_in_processes
 from neurocli.cli.views import command_line, facts, plan_view
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ neuro train fmamba_mlp --task sex --data h5 --split s.json --init-from a.pth
 neuro train fmamba_mlp --task age --task-type regression --data h5
 neuro train unet3d_xs --data tumours --split tumours.json
 neuro train cebra --pretrain time --data sessions
+neuro train fmamba --data h5 --procs 2
+torchrun --nproc_per_node=2 -m neurocli train fmamba --data h5 --parallel fsdp
 neuro train --resume runs/fmamba-ar-1
 neuro evaluate "$(neuro train fmamba -q)"
 """,
@@ -76,7 +79,7 @@ def train(
     ] = None,
     precision: Annotated[str | None, value("fp32|bf16|fp16", "Arithmetic.", _FIT)] = None,
     parallel: Annotated[
-        str | None, value("none|ddp|fsdp|deepspeed", "Several devices (not yet).", _FIT)
+        str | None, value("none|ddp|fsdp|deepspeed", "How processes share the model.", _FIT)
     ] = None,
     preset: options.Preset = None,
     config: options.ConfigFile = None,
@@ -90,6 +93,7 @@ def train(
         str | None, value("LIST", "One run for each, as 1,2 or 1-10 (not yet).", _RUN)
     ] = None,
     device: options.Device = None,
+    procs: Processes = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
 ) -> int:
@@ -97,8 +101,11 @@ def train(
 
     Without --data the built-in cohort of the model's room is used, and said so. A run folder
     holds the configuration with the origin of every value, logs, metrics and checkpoints. -q
-    prints the best checkpoint, which `neuro evaluate` takes.
+    prints the best checkpoint, which `neuro evaluate` takes. --procs, or torchrun, shares
+    every batch among processes: the batch size counts over all of them.
     """
+    if procs is not None:
+        return run_in_processes(procs)
     from neurocli import train as run
 
     with progress() as listener:

@@ -21,8 +21,9 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import load_checkpoint
 from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
 from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
+from neurocli.core.engine.parallel.team import Team, joined
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
-from neurocli.core.engine.task import RunData, SampleSet, Task
+from neurocli.core.engine.task import Rows, RunData, SampleSet, Task
 from neurocli.core.engine.weights import load_weights
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import Listener, Note, ignore
@@ -69,14 +70,21 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         UsageError: Options do not fit the checkpoint.
         NeuroError: Nobody is left to judge.
     """
-    path, listener = Path(checkpoint), options.get("listener", ignore)
-    payload = load_checkpoint(path)
+    with joined() as team:
+        return _evaluate(team, Path(checkpoint), options)
+
+
+def _evaluate(team: Team, path: Path, options: EvaluateOptions) -> EvalResult:
+    listener = options.get("listener", ignore) if team.is_first else ignore
+    payload = team.first_then_rest(lambda: load_checkpoint(path))
     config = _config(payload, options, path)
     device = pick_device(config.run.device)
     set_threads(config.run.threads)
     room, card = find_model(config.model.name)
     split = None if options.get("split") else payload["split"]
-    data: RunData = resolve(room.open_data)(config, listener, split=split, like=payload["info"])
+    data: RunData = team.first_then_rest(
+        lambda: resolve(room.open_data)(config, listener, split=split, like=payload["info"])
+    )
     samples, part, notes = _choose(data, options.get("part"))
     seen = _seen(samples, payload)
     notes = [*data.notes, *notes, *seen]
@@ -92,15 +100,33 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         left_out=data.left_out,
         notes=notes,
     )
-    claim_folder(result.out, force=bool(options.get("force")))
+    team.first_does(lambda: claim_folder(result.out, force=bool(options.get("force"))))
     if options.get("dry_run"):
         plan = {"would_write": str(result.out), "samples": sum(map(len, samples))}
         return replace(result, plan=plan)
     judge = _rebuilt(payload, config, device, path, listener)
     if options.get("save_predictions"):
         judge.task.keep_predictions(result.out / "predictions")
+        team.wait()  # what an earlier judgement left is gone before any rank writes
     tuned = judge.tune(data.parts.get("val")) if part != "val" else []
     rows = judge.rows(samples)
+    # Rows are on rank 0, which finishes alone; what fails there fails everywhere.
+    return team.first_does(
+        lambda: _finished(judge, result, data, samples, rows=rows, tuned=tuned, options=options)
+    )
+
+
+def _finished(
+    judge: Judge,
+    result: EvalResult,
+    data: RunData,
+    samples: list[SampleSet],
+    *,
+    rows: Rows,
+    tuned: list[str],
+    options: EvaluateOptions,
+) -> EvalResult:
+    listener = judge.listener
     summary, more = with_baselines(judge.task, data, samples, judge.task.summarise(rows), listener)
     for note in (more := [*tuned, *summary.notes, *more]):
         listener(Note(note))

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from neurocli.core.config.run import RunConfig
+from neurocli.core.engine.parallel.team import current_team
 from neurocli.core.engine.rows import each_batch, gather_rows
 from neurocli.core.engine.task import Batch, Explainer, Rows, RunData, SampleSet, Summary, Task
 from neurocli.core.events import Listener
@@ -50,7 +51,7 @@ class Judge:
     listener: Listener
 
     def rows(self, samples: Sequence[SampleSet]) -> Rows:
-        """Return one row per sample of all given parts."""
+        """Return one row per sample of all given parts; of several ranks the first gets them."""
         found: Rows = []
         for part in samples:
             found += gather_rows(
@@ -62,7 +63,8 @@ class Judge:
         """Let the task choose on the validation part what it needs; return what it says."""
         if not self.task.needs_validation:
             return []
-        return self.task.tune(self.rows([validation]) if validation is not None else None)
+        rows = self.rows([validation]) if validation is not None else None
+        return self.task.tune(rows) if current_team().is_first else []
 
     def embeddings(self, samples: Sequence[SampleSet]) -> Embeddings:
         """Return one vector per sample of all given parts.

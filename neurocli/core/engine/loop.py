@@ -17,7 +17,8 @@ from torch import nn
 
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import BEST, LAST
-from neurocli.core.engine.parallel import check_parallel
+from neurocli.core.engine.parallel.sequence import shared_sequences
+from neurocli.core.engine.parallel.team import joined_as
 from neurocli.core.engine.rows import evaluate_part, gather_rows
 from neurocli.core.engine.runtime import StopSignal, deterministic, pick_device, set_threads
 from neurocli.core.engine.task import RunData, Task
@@ -88,10 +89,15 @@ def fit(
             written; `last.pth` holds the last sound state.
         StoppedError: A signal stopped the run after its state was saved.
     """
-    check_parallel(config.train.parallel)
     set_threads(config.run.threads)
     began = time.monotonic()
-    with StopSignal() as stop, deterministic(pick_device(config.run.device)):
+    device, together = pick_device(config.run.device), config.train.sequence_parallel
+    with (
+        joined_as(config.train.parallel) as team,
+        shared_sequences(team, model, together),
+        StopSignal() as stop,
+        deterministic(device),
+    ):
         run = Trainer(
             task, model, data, config, run_dir=run_dir, listener=listener, stop=stop, extra=extra
         )

@@ -50,7 +50,7 @@ class RunResult:
 
 
 def run_record(
-    run_dir: Path, config: RunConfig, data: RunData, model: nn.Module, result: FitResult
+    run_dir: Path, config: RunConfig, data: RunData, n_parameters: int, result: FitResult
 ) -> dict[str, Any]:
     """Return what `result.json` of an ended run holds.
 
@@ -58,7 +58,7 @@ def run_record(
         run_dir: The run folder.
         config: Its configuration.
         data: The opened data.
-        model: The trained model.
+        n_parameters: How many numbers were trained.
         result: How training ended.
     """
     return {
@@ -77,7 +77,7 @@ def run_record(
         "steps": result.steps,
         "seconds": result.seconds,
         "reason": result.reason,
-        "n_parameters": count_parameters(model),
+        "n_parameters": n_parameters,
         "built_in_data": data.built_in_data,
     }
 

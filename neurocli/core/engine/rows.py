@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from neurocli.core.config.run import RunConfig
-from neurocli.core.data.loader import Batches
+from neurocli.core.data.loader import Batches, Share
+from neurocli.core.engine.parallel.team import current_team
 from neurocli.core.engine.precision import Precision
 from neurocli.core.engine.runtime import memory_named, restore_rng, rng_state, to_device
 from neurocli.core.engine.task import Batch, Rows, SampleSet, Summary, Task
 from neurocli.core.errors import NeuroError
 from neurocli.core.events import ItemDone, Listener, Note, WorkFinished, WorkStarted, ignore
+
+_ALL = Share()
 
 
 def evaluate_part(
@@ -28,6 +31,8 @@ def evaluate_part(
     check_stop: Callable[[], None] | None = None,
 ) -> Summary:
     """Return a task's judgement of a model on one part.
+
+    Of several ranks the first has the rows and judges; the others are told the metrics.
 
     Args:
         task: Owner of the maths.
@@ -44,7 +49,14 @@ def evaluate_part(
     rows = gather_rows(
         task, model, samples, config, device, listener=listener, check_stop=check_stop
     )
-    return task.summarise(rows)
+    found: list[Summary] = []
+
+    def judge() -> dict[str, float]:
+        found.append(task.summarise(rows))
+        return dict(found[0].metrics)
+
+    metrics = current_team().first_does(judge)
+    return found[0] if found else Summary(metrics, {}, {}, [], 0)
 
 
 def gather_rows(
@@ -58,6 +70,9 @@ def gather_rows(
     check_stop: Callable[[], None] | None = None,
 ) -> Rows:
     """Return one row per sample, in the samples' order.
+
+    Of several ranks each takes whole batches, so that rows are those of one process; the first
+    gets all, the others none. What goes wrong on one is raised on all.
 
     The model is in evaluation mode meanwhile and no gradient is kept. Random state and the mode
     of every module are put back, so that judging never changes training.
@@ -87,7 +102,29 @@ def gather_rows(
         if check_stop is not None:
             check_stop()
 
-    each_batch(step, model, samples, config, device, label="evaluate", listener=listener)
+    team, problem = current_team(), None
+    share = Share(team.data_rank, team.n_shares, by_batch=True)
+    try:
+        each_batch(
+            step, model, samples, config, device, label="evaluate", listener=listener, share=share
+        )
+    except NeuroError as error:
+        if team.is_alone:
+            raise
+        problem = error
+    team.share_problem(problem)
+    parts = team.gather_to_first(rows)[:: team.n_together]
+    return parts[0] if team.is_alone else _interleaved(parts, config.data.eval_batch_size)
+
+
+def _interleaved(parts: list[Rows], size: int) -> Rows:
+    """Return the rows of batches that ranks took in turn, in the order of the batches."""
+    rows: Rows = []
+    first = 0
+    while any(len(part) > first for part in parts):
+        for part in parts:
+            rows += part[first : first + size]
+        first += size
     return rows
 
 
@@ -100,6 +137,7 @@ def each_batch(
     *,
     label: str,
     listener: Listener = ignore,
+    share: Share = _ALL,
 ) -> None:
     """Call a function with every sample once, in order, in batches on a device.
 
@@ -114,6 +152,7 @@ def each_batch(
         device: Device of the model.
         label: Names the work.
         listener: Told of every batch.
+        share: Which batches are this process's.
 
     Raises:
         NeuroError: Memory ran out.
@@ -124,8 +163,9 @@ def each_batch(
         batch_size=config.data.eval_batch_size,
         seed=config.run.seed,
         prefetch=config.data.prefetch,
+        share=share,
     )
-    listener(WorkStarted(label, len(batches), "batches"))
+    listener(WorkStarted(label, len(batches.numbers), "batches"))
     # Not inference mode: a table that a model builds in its first pass must serve training too.
     with _undisturbed(model, device), torch.no_grad(), contextlib.closing(iter(batches)) as stream:
         for number, batch in enumerate(stream):

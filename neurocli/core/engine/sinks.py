@@ -141,6 +141,32 @@ class CsvSink:
             durable_write(self._path, _CSV_HEAD + _as_csv(kept))
 
 
+class RankLog:
+    """Write what a rank above 0 does as plain lines: where it starts, what it notes, how it ends.
+
+    Losses and metrics are the same on every rank and stand in rank 0's log.
+
+    Args:
+        path: The log; each start adds to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with _write_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._step = path, 0
+
+    def __call__(self, event: Event) -> None:
+        """Write what belongs into the log."""
+        if isinstance(event, RunStarted):
+            _append(self._path, f"step {event.start_step}: started {event.model}\n")
+        elif isinstance(event, StepDone):
+            self._step = event.step
+        elif isinstance(event, Note):
+            _append(self._path, f"step {self._step}: {event.level}: {event.message}\n")
+        elif isinstance(event, RunFinished):
+            _append(self._path, f"step {event.step}: {event.reason}\n")
+
+
 class TensorBoardSink:
     """Write scalars for TensorBoard, one file per start, without the host in its name.
 

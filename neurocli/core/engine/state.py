@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from neurocli.core.config.run import RunConfig, TrainBlock
-from neurocli.core.engine.checkpoint import load_weights
 from neurocli.core.engine.ema import Ema
 from neurocli.core.engine.guard import SpikeGuard
 from neurocli.core.engine.optim import (
@@ -26,6 +25,9 @@ from neurocli.core.engine.optim import (
     peak_rate,
     set_training,
 )
+from neurocli.core.engine.parallel.choose import open_holder
+from neurocli.core.engine.parallel.holder import Holder
+from neurocli.core.engine.parallel.team import current_team
 from neurocli.core.engine.precision import Precision
 from neurocli.core.engine.runtime import (
     package_versions,
@@ -35,6 +37,8 @@ from neurocli.core.engine.runtime import (
 )
 from neurocli.core.engine.task import Task
 from neurocli.core.errors import NeuroError
+
+_RANK_STRIDE = 0x9E3779B1  # far apart, so that no rank's seed is another run's
 
 
 @dataclass
@@ -131,12 +135,15 @@ class RunState:
         self.model = model.to(device)
         if train.freeze:  # before whatever asks which parameters are trained
             freeze_backbone(model)
-        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.precision = Precision(train.precision, device)
         self.peak_lr = peak_rate(train, config.data.batch_size)
-        self.optimizer = build_optimizer(model, train, self.peak_lr)
+        # Engines that shard put other parameters into the model, which are the ones to train.
+        self.holder: Holder = open_holder(current_team(), task, self.model, train)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = self.holder.take(build_optimizer(model, train, self.peak_lr))
         self.schedule = build_schedule(train, plan.n_steps)
-        self.ema = Ema(model, train.ema) if train.ema is not None else None
+        self.ema = Ema(model, train.ema, self.holder) if train.ema is not None else None
         self.guard = SpikeGuard(train.spike_factor)
         self.progress = Progress()
         self.best = best
@@ -150,8 +157,10 @@ class RunState:
         Raises:
             NeuroError: The payload is of another model, or has weights only.
         """
+        team = self.holder.team
         if resume is None:
-            seed_everything(self.config.run.seed)
+            # Rank 0 draws what one process would; what the others draw must not be the same.
+            seed_everything(self.config.run.seed + team.data_rank * _RANK_STRIDE)
             return
         if resume.get("optimizer") is None or resume.get("rng") is None:
             raise NeuroError(
@@ -160,17 +169,28 @@ class RunState:
                 hint="resume from last.pth, or start a new run from it with --init-from",
             )
         # Weights first: the average takes its own from the model, then puts the trained ones back.
-        load_weights(self.model, resume["state_dict"], label="--resume")
+        self.holder.load_weights(resume["state_dict"], label="--resume")
         if self.ema is not None:
             self.ema.load_state_dict(resume["ema"])
-        self.optimizer.load_state_dict(resume["optimizer"])
+        self.holder.load_optimizer(self.optimizer, resume["optimizer"])
         self.precision.load_state_dict(resume["scaler"])
         self.guard.load_state_dict(resume.get("guard"))
         self.task.load_state_dict(resume["task_state"])
         self.progress = Progress(**resume["progress"])
         self.best = Best(**resume["best"])
         # Last: whatever was drawn while setting up is forgotten.
-        restore_rng(resume["rng"])
+        states = [resume["rng"], *(resume.get("rank_rng") or ())]
+        if team.n_ranks == len(states):
+            restore_rng(states[team.rank])
+        elif team.is_first:
+            restore_rng(states[0])
+        else:  # other ranks than before: their draws start anew, as functions of the position
+            own = team.data_rank * _RANK_STRIDE
+            seed_everything(self.config.run.seed + own + self.progress.step)
+
+    def ranks_before(self, resume: Mapping[str, Any]) -> int:
+        """Return how many ranks saved a checkpoint."""
+        return 1 + len(resume.get("rank_rng") or ())
 
     def set_training(self) -> None:
         """Put the model into training mode, a frozen backbone excepted."""
@@ -181,26 +201,32 @@ class RunState:
         return self.ema.applied() if self.ema is not None else contextlib.nullcontext()
 
     def payload(self, *, weights_only: bool = False) -> dict[str, Any]:
-        """Return the state as tensors and plain values.
+        """Return the state as tensors and plain values, as one process would have it.
+
+        All ranks call it; what rank 0 gets is the whole.
 
         Args:
             weights_only: Leave out what only resuming needs; the keys stay, with None.
         """
         with self.averaged():
-            weights = self.model.state_dict()
+            weights = self.holder.weights()
             # Under an average the tensors above are put back when the context closes.
             if self.ema is not None:
                 weights = {name: value.clone() for name, value in weights.items()}
-            ema = self.ema.state_dict() if self.ema is not None else None
+            ema = self.ema.state_dict() if self.ema is not None and not weights_only else None
         return {
             "versions": package_versions(),
-            "state_dict": dict(weights),
-            "optimizer": None if weights_only else self.optimizer.state_dict(),
+            "state_dict": weights,
+            "optimizer": None if weights_only else self.holder.optimizer_state(self.optimizer),
             "scaler": None if weights_only else self.precision.state_dict(),
-            "ema": None if weights_only else ema,
+            "ema": ema,
             "guard": None if weights_only else self.guard.state_dict(),
             "task_state": self.task.state_dict(),
-            "rng": None if weights_only else rng_state(self.device),
+            **({"rng": None} if weights_only else self._random_state()),
             "progress": asdict(self.progress),
             "best": asdict(self.best),
         }
+
+    def _random_state(self) -> dict[str, Any]:
+        first, *rest = self.holder.team.gather(rng_state(self.device))
+        return {"rng": first, "rank_rng": rest} if rest else {"rng": first}

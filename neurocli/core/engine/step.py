@@ -15,7 +15,7 @@ import torch
 
 from neurocli.core.engine.runtime import memory_named, to_device
 from neurocli.core.engine.state import RunState
-from neurocli.core.engine.task import Batch
+from neurocli.core.engine.task import Batch, StepOutput
 from neurocli.core.errors import NeuroError
 from neurocli.core.events import Listener, Note
 
@@ -45,68 +45,103 @@ class StepResult:
         return self.is_finite and "spike" not in self.logs
 
 
-def take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> StepResult:
+def take_step(
+    state: RunState, group: Iterable[Batch], sizes: Sequence[int], own: Sequence[int] | None = None
+) -> StepResult:
     """Do one optimiser step over a group of batches.
 
     Args:
         state: The run; its position is left to the caller.
-        group: The batches.
-        sizes: Samples of each batch.
+        group: The batches, or this rank's shares of them.
+        sizes: Samples of each batch over all ranks.
+        own: Samples of each share; None when there is one rank.
 
     Returns:
-        Scalars to log; with `skipped` when loss or gradient were not finite, with `spike` when the
-        gradient was far above the usual, and nothing changed.
+        Scalars to log, the same on every rank; with `skipped` when loss or gradient were not
+        finite, with `spike` when the gradient was far above the usual, and nothing changed.
 
     Raises:
         NeuroError: Memory ran out.
     """
     with memory_named(f"step {state.progress.step + 1}"):
-        return _take_step(state, group, sizes)
+        return _take_step(state, group, list(sizes), list(sizes if own is None else own))
 
 
-def _take_step(state: RunState, group: Iterable[Batch], sizes: Sequence[int]) -> StepResult:
+def _take_step(
+    state: RunState, group: Iterable[Batch], sizes: list[int], own: list[int]
+) -> StepResult:
     lr = state.peak_lr * state.schedule.set_rates(state.optimizer, state.progress.step)
     state.optimizer.zero_grad(set_to_none=True)
     losses: list[torch.Tensor] = []
     logs: dict[str, float] = {}
     people: list[str] = []
     if len(sizes) > 1 and state.task.joins_batches:
-        group, sizes = [state.task.join(list(group))], [sum(sizes)]
-    for batch, size in zip(group, sizes, strict=True):
-        share = size / sum(sizes)
-        with state.precision.autocast():
-            output = state.task.train_step(state.model, to_device(batch, state.device))
-        # One batch per step is the common case, and a product less in its graph.
-        loss = output.loss if share == 1.0 else output.loss * share
-        state.precision.backward(loss)
+        group = [_joined(state, list(group), own)]
+        sizes, own = [sum(sizes)], [sum(own)]
+    for number, batch in enumerate(group):
+        with state.holder.micro_step(is_last=number == len(sizes) - 1):
+            with state.precision.autocast():
+                output = state.holder.forward(to_device(batch, state.device))
+            share = _share(state, output, own[number], sizes[number]) / sum(sizes)
+            # One batch per step is the common case, and a product less in its graph.
+            loss = output.loss if share == 1.0 else output.loss * share
+            state.holder.backward(state.precision, loss)
         losses.append(loss.detach())
         for name, value in output.logs.items():
-            logs[name] = logs.get(name, 0.0) + float(value) * share
+            logs[name] = logs.get(name, 0.0) + float(value) * (own[number] / sum(sizes))
         people += [str(person) for person in batch.get("participant", ())]
-    loss_value, norm, is_spike = _apply(state, losses)
+    loss_value, norm, is_spike, logs = _apply(state, losses, logs)
     logs = {"loss": loss_value, "lr": lr, "grad_norm": norm, **logs}
     if not _is_sound(state, loss_value, norm):
         logs["skipped"] = 1.0
     elif is_spike:
         logs["spike"] = 1.0
+    if {"skipped", "spike"} & set(logs):
+        people = [person for part in state.holder.team.gather(people) for person in part]
     return StepResult(logs, people)
 
 
-def _apply(state: RunState, losses: list[torch.Tensor]) -> tuple[float, float, bool]:
-    limit = state.config.train.clip_norm
-    norm = state.precision.clip(state.optimizer, state.trained, limit)
+def _joined(state: RunState, batches: list[Batch], own: list[int]) -> Batch:
+    # A stand-in counts for nothing, so beside samples it is not wanted.
+    wanted = [batch for batch, count in zip(batches, own, strict=True) if count] or batches[:1]
+    return state.task.join(wanted) if len(wanted) > 1 else wanted[0]
+
+
+def _share(state: RunState, output: StepOutput, own: int, size: int) -> float:
+    """Return the samples that this rank's loss stands for, times the number of shares.
+
+    Engines average over ranks, so the factor makes a mean of what must be a sum.
+    """
+    team = state.holder.team
+    if team.is_alone or output.terms is None:
+        return float(own * team.n_shares)
+    terms = output.terms if own else 0
+    total = float(team.total(torch.tensor(float(terms), dtype=torch.float64))) / team.n_together
+    return size * terms * team.n_shares / total if total else 0.0
+
+
+def _apply(
+    state: RunState, losses: list[torch.Tensor], logs: dict[str, float]
+) -> tuple[float, float, bool, dict[str, float]]:
+    limit, holder = state.config.train.clip_norm, state.holder
+    norm = holder.clip(state.precision, state.optimizer, state.trained, limit)
     # One transfer from the device per step, and before weights can be harmed.
     pair = torch.stack([torch.stack(losses).sum().float(), norm.float()])
     loss_value, norm_value = pair.tolist()
+    if not holder.team.is_alone:
+        together = holder.team.n_together  # ranks that all tell of the same samples
+        summed = [loss_value / holder.team.n_ranks, *(v / together for v in logs.values())]
+        loss_value, *values = holder.team.total(torch.tensor(summed, dtype=torch.float64)).tolist()
+        logs = dict(zip(logs, values, strict=True))
     is_sound = _is_sound(state, loss_value, norm_value)
     is_spike = is_sound and state.guard.is_spike(norm_value)
     if is_sound and not is_spike:
-        state.precision.step(state.optimizer)
+        holder.step(state.precision, state.optimizer)
         if state.ema is not None:
             state.ema.update()
     else:
-        state.precision.skip()
-    return loss_value, norm_value, is_spike
+        holder.skip(state.precision)
+    return loss_value, norm_value, is_spike, logs
 
 
 def _is_sound(state: RunState, loss: float, norm: float) -> bool:

@@ -45,7 +45,11 @@ class SampleSet(Protocol):
         ...
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
-        """Return one batch of tensors and plain lists."""
+        """Return one batch of tensors and plain lists.
+
+        A set whose batches are no sum of their samples, as with draws for a whole batch, also has
+        `collate_share(samples, own)`: it is given all samples and the slice of this process.
+        """
         ...
 
 
@@ -150,10 +154,18 @@ class Explainer(Protocol):
 
 @dataclass(frozen=True)
 class StepOutput:
-    """Hold the result of one training step: a scalar loss with gradient, and scalars to log."""
+    """Hold the result of one training step.
+
+    Args:
+        loss: Scalar with gradient.
+        logs: Scalars to log.
+        terms: Of how many equal terms the loss is the mean, where samples have unlike numbers;
+            None when it is a mean over samples. A task gives it always or never.
+    """
 
     loss: torch.Tensor
     logs: Mapping[str, float] = field(default_factory=dict)
+    terms: int | None = None
 
 
 class Task(ABC):
@@ -200,6 +212,11 @@ class Task(ABC):
             NotImplementedError: The task does not say how.
         """
         raise NotImplementedError(f"{type(self).__name__} joins {len(batches)} batches")
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Return whether no process may be without a sample of a batch, as in batch statistics."""
+        return False
 
     @abstractmethod
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:

@@ -6,6 +6,7 @@ builders, and `Task` owns the maths.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -18,10 +19,17 @@ from neurocli.core.engine import run_folder
 from neurocli.core.engine.checkpoint import load_latest
 from neurocli.core.engine.loop import fit
 from neurocli.core.engine.optim import peak_rate
-from neurocli.core.engine.outcome import RunResult, planned, result_from, run_record
-from neurocli.core.engine.parallel import check_parallel
+from neurocli.core.engine.outcome import (
+    RunResult,
+    count_parameters,
+    planned,
+    result_from,
+    run_record,
+)
+from neurocli.core.engine.parallel.sequence import check_sequences
+from neurocli.core.engine.parallel.team import Team, choose_strategy, joined
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
-from neurocli.core.engine.sinks import open_sinks
+from neurocli.core.engine.sinks import RankLog, open_sinks
 from neurocli.core.engine.start import start_from, weights_layer
 from neurocli.core.engine.task import RunData, Task
 from neurocli.core.errors import NotBuiltYetError, UsageError
@@ -77,10 +85,17 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
         NeuroError: The data or a checkpoint cannot be used, or the loss is not finite.
         StoppedError: A signal stopped the run after its state was saved.
     """
-    listener = options.get("listener", ignore)
-    resolved, run_dir, notes = _resolve(models, options)
+    with joined() as team:
+        return _train(team, models, options)
+
+
+def _train(team: Team, models: Sequence[str], options: TrainOptions) -> RunResult:
+    listener = options.get("listener", ignore) if team.is_first else ignore
+    resolved, run_dir, notes = team.first_then_rest(lambda: _resolve(models, options))
     config = resolved.config
-    check_parallel(config.train.parallel)
+    is_named = resolved.origins.get("train.parallel", "default") != "default"
+    notes += choose_strategy(team, config.train.parallel, is_named=is_named)
+    check_sequences(team, config.train.sequence_parallel)
     device = pick_device(config.run.device)
     set_threads(config.run.threads)
     for note in notes:
@@ -89,7 +104,8 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     room, card = find_model(config.model.name)
     if config.task.objective is not None:
         find_task(room, config.task.objective)
-    data: RunData = resolve(room.open_data)(config, listener)
+    # Opening may make the built-in cohort or an index: one process makes it, the others find it.
+    data: RunData = team.first_then_rest(lambda: resolve(room.open_data)(config, listener))
     for note in data.notes:
         listener(Note(note, "warning" if data.built_in_data else "info"))
     _check_objective(card.name, card.tasks, data.objective)
@@ -98,31 +114,53 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     task.fit(data)
     model = task.build(data.info)
     notes += [*data.notes, *start_from(config, task, model, data)]
-    run_dir = run_dir or run_folder.new_run_dir(card.name, data.objective)
+    run_dir = run_dir or team.first_does(lambda: run_folder.new_run_dir(card.name, data.objective))
     if options.get("dry_run"):
         return planned(run_dir, config, data, model, notes)
-    with folder_lock(run_dir):
-        again = run_folder.claim(run_dir, config, force=bool(options.get("force")))
-        if again and (done := run_folder.read_result(run_dir)) is not None:
+    with contextlib.ExitStack() as held:
+        team.first_does(lambda: _enter(held, folder_lock(run_dir)))
+        claimed = team.first_does(lambda: _claim(run_dir, config, data, options))
+        again, record = claimed
+        if record is not None:
             note = "this run had already ended; nothing was done (--force trains it again)"
-            return result_from(run_dir, done, data, [*notes, note])
-        resume = _resume_state(run_dir, data, listener) if again else None
+            return result_from(run_dir, record, data, [*notes, note])
+        resume = team.first_then_rest(
+            lambda: _resume_state(run_dir, data, listener) if again else None
+        )
         if resume is None:
-            run_folder.write_head(run_dir, resolved, data)
-        sinks = open_sinks(run_dir, every=config.run.log_every_steps, listener=listener)
+            team.first_does(lambda: run_folder.write_head(run_dir, resolved, data))
+        n_parameters = count_parameters(model)
         result = fit(
             task,
             model.to(device),
             data,
             config,
             run_dir,
-            listener=fan_out(listener, *sinks),
+            listener=fan_out(listener, *_sinks(team, run_dir, config, listener)),
             resume=resume,
             extra=_checkpoint_head(config, data),
         )
-        record = run_record(run_dir, config, data, model, result)
-        run_folder.write_result(run_dir, record, data)
+        record = run_record(run_dir, config, data, n_parameters, result)
+        team.first_does(lambda: run_folder.write_result(run_dir, record, data))
     return result_from(run_dir, record, data, notes)
+
+
+def _enter(held: contextlib.ExitStack, context: contextlib.AbstractContextManager[None]) -> None:
+    held.enter_context(context)
+
+
+def _claim(
+    run_dir: Path, config: RunConfig, data: RunData, options: TrainOptions
+) -> tuple[bool, dict[str, Any] | None]:
+    """Return whether the folder holds the same run, and its record when that has ended."""
+    again = run_folder.claim(run_dir, config, force=bool(options.get("force")))
+    return again, run_folder.read_result(run_dir) if again else None
+
+
+def _sinks(team: Team, run_dir: Path, config: RunConfig, listener: Listener) -> list[Listener]:
+    if team.is_first:
+        return open_sinks(run_dir, every=config.run.log_every_steps, listener=listener)
+    return [RankLog(run_dir / "ranks" / f"rank-{team.rank}.log")]
 
 
 def _scaled_rate(config: RunConfig) -> list[str]:

@@ -13,18 +13,24 @@ from typing import Any, Literal
 from torch import nn
 
 from neurocli.core.config.run import RunConfig
-from neurocli.core.data.loader import Batches
+from neurocli.core.data.loader import Batches, Share
 from neurocli.core.engine.checkpoint import BEST, LAST, PREVIOUS, check_plain, save_checkpoint
+from neurocli.core.engine.parallel.choose import check_shares
+from neurocli.core.engine.parallel.team import current_team
 from neurocli.core.engine.rows import evaluate_part
 from neurocli.core.engine.runtime import StopSignal, pick_device
 from neurocli.core.engine.state import Best, RunState, plan_run
 from neurocli.core.engine.step import count_bad, take_step
 from neurocli.core.engine.task import PrimaryMetric, RunData, SampleSet, Task
-from neurocli.core.errors import NeuroError, StoppedError
-from neurocli.core.events import CheckpointSaved, EvalDone, Listener, RunStarted, StepDone
+from neurocli.core.errors import ExitCode, NeuroError, StoppedError
+from neurocli.core.events import CheckpointSaved, EvalDone, Listener, Note, RunStarted, StepDone
 
 Reason = Literal["completed", "early_stop"]
 _TRAIN_LOSS = PrimaryMetric("loss", "min")
+_OTHER_RANKS = (
+    "the run was saved by {} processes and goes on with {}: order and state are the same, sums are "
+    "rounded otherwise, and random draws of layers (dropout) are others"
+)
 
 
 class Trainer:
@@ -59,10 +65,13 @@ class Trainer:
         check_plain({**extra, "task_state": task.state_dict()}, where="checkpoint")
         self._config, self._run_dir, self._extra = config, run_dir, extra
         self._tell, self._stop = listener, stop
+        self._team = current_team()
         self._samples = _training_part(data)
         self._judged = data.parts.get("val")
         self._metric = task.primary_metric if self._judged is not None else _TRAIN_LOSS
-        plan = plan_run(config.train, len(self._batches(0, 0)))
+        batches = self._batches(0, 0)
+        check_shares(self._team, [batches.size(number) for number in batches.numbers], task, model)
+        plan = plan_run(config.train, len(batches))
         device = pick_device(config.run.device)
         best = Best(self._metric.name, "train" if self._judged is None else "val")
         self.state = RunState(task, model, config, device=device, plan=plan, best=best)
@@ -79,12 +88,12 @@ class Trainer:
         Raises:
             NeuroError: The payload does not fit, or the disk refuses.
         """
-        state = self.state
+        state, team = self.state, self._team
         state.start(resume)
         started = RunStarted(
             run_dir=str(self._run_dir),
             model=self._config.model.name,
-            n_parameters=sum(parameter.numel() for parameter in state.trained),
+            n_parameters=state.n_trained,
             total_steps=state.plan.n_steps,
             start_step=state.progress.step,
             context={
@@ -92,15 +101,21 @@ class Trainer:
                 "device": str(state.device),
                 "precision": state.precision.name,
                 "steps_per_epoch": state.plan.steps_per_epoch,
+                **({} if team.is_alone else {"ranks": team.n_ranks, "parallel": team.strategy}),
             },
         )
         self._tell(started)
+        if resume is not None and (before := state.ranks_before(resume)) != team.n_ranks:
+            self._tell(Note(_OTHER_RANKS.format(before, team.n_ranks), "warning"))
         if resume is None:
             # The best of an abandoned run must not pass for this one's.
-            for name in (LAST, PREVIOUS, BEST):
-                self.path(name).unlink(missing_ok=True)
+            team.first_does(self._clear)
             self.save(LAST)
             self._judge_start()
+
+    def _clear(self) -> None:
+        for name in (LAST, PREVIOUS, BEST):
+            self.path(name).unlink(missing_ok=True)
 
     def _judge_start(self) -> None:
         """Make the first weights the best so far, where they are a result of their own."""
@@ -140,8 +155,10 @@ class Trainer:
             while progress.batch < plan.n_batches and progress.step < plan.n_steps:
                 self._check_stop()
                 last = min(progress.batch + plan.accumulate, plan.n_batches)
-                sizes = [batches.size(number) for number in range(progress.batch, last)]
-                result = take_step(state, itertools.islice(stream, len(sizes)), sizes)
+                numbers = range(progress.batch, last)
+                sizes = [batches.size(number) for number in numbers]
+                own = [batches.own_size(number) for number in numbers]
+                result = take_step(state, itertools.islice(stream, len(sizes)), sizes, own)
                 # A skipped step counts too: position and schedule stay functions of each other.
                 progress.batch = last
                 progress.step += 1
@@ -177,21 +194,26 @@ class Trainer:
         """Write a checkpoint; the best keeps weights only, the last keeps a generation."""
         is_best = name == BEST
         payload = {**self._extra, **self.state.payload(weights_only=is_best)}
-        path = save_checkpoint(self.path(name), payload, keep_previous=not is_best)
+        path = self.path(name)
+
+        def write() -> None:
+            save_checkpoint(path, payload, keep_previous=not is_best)
+
+        self._team.first_does(write)
         self._tell(CheckpointSaved(str(path), self.state.progress.step, is_best))
 
     def _judge(self, epoch: int, samples: SampleSet) -> Mapping[str, float]:
         state = self.state
         try:
-            with state.averaged():
+            with state.averaged(), state.holder.judged() as model:
                 summary = evaluate_part(
                     state.task,
-                    state.model,
+                    model,
                     samples,
                     self._config,
                     state.device,
                     self._tell,
-                    check_stop=self._check_stop,
+                    check_stop=lambda: self._raise_if(self._stop.code),
                 )
             if self._metric.name not in summary.metrics:
                 raise NeuroError(
@@ -216,6 +238,7 @@ class Trainer:
             shuffle=True,
             start=start,
             prefetch=self._config.data.prefetch,
+            share=Share(self._team.data_rank, self._team.n_shares),
         )
 
     def _is_due(self, epoch: int) -> bool:
@@ -227,12 +250,17 @@ class Trainer:
             self.save(LAST)
 
     def _check_stop(self) -> None:
-        if self._stop.code is not None:
+        """Stop on every rank at the same step, whichever was told."""
+        code = self._team.largest(int(self._stop.code or 0))
+        self._raise_if(ExitCode(code) if code else None)
+
+    def _raise_if(self, code: ExitCode | None) -> None:
+        if code is not None:
             raise StoppedError(
                 f"stopped after step {self.state.progress.step} of {self.state.plan.n_steps}; "
                 f"the state is in {self.path(LAST)}",
                 hint=f"neuro train --resume {shlex.quote(str(self._run_dir))}",
-                code=self._stop.code,
+                code=code,
             )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neurocli.core.errors import NeuroError
+from neurocli.core.nn.global_norm import total_over_ranks
 
 _SMOOTH = 1e-5
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -54,7 +55,9 @@ def soft_dice(
         p = p.square()
     axes = tuple(range(2, p.ndim))
     sums = [(p * t).sum(axes), p.sum(axes), t.sum(axes)]
-    both, predicted, true = [each.sum(0) for each in sums] if over_batch else sums
+    if over_batch:  # which processes may share
+        sums = [total_over_ranks(each.sum(0)) for each in sums]
+    both, predicted, true = sums
     return ((2 * both + _SMOOTH) / (predicted + true + _SMOOTH)).mean()
 
 

@@ -74,6 +74,11 @@ class SegmentationTask(Task):
         logits = model(batch["image"])
         return StepOutput(segmentation_loss(self.settings.loss, logits, batch["label"]))
 
+    @property
+    def mixes_samples(self) -> bool:
+        """Return whether Dice is over the batch as one volume."""
+        return self.settings.loss == "nnunet"
+
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of scores per case; without labels, its names alone."""
         device = next(model.parameters()).device

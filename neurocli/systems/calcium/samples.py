@@ -147,19 +147,29 @@ class SlotSet:
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return one draw per objective: windows (3B, L, N) per session, or places in all rows."""
+        return self.collate_share(samples, slice(0, len(samples)))
+
+    def collate_share(self, samples: Sequence[dict[str, Any]], own: slice) -> dict[str, Any]:
+        """Return one process's share of a draw that is the same for all.
+
+        Args:
+            samples: All slots of the batch.
+            own: Places of the references, positives and negatives that are wanted.
+        """
         first = samples[0]
         rng = np.random.default_rng([self.seed, first["epoch"], first["slot"]])
         draws = {name: sampler.draw(rng, len(samples)) for name, sampler in self.samplers.items()}
-        batch: dict[str, Any] = {"draws": {name: self._taken(draw) for name, draw in draws.items()}}
+        taken = {name: self._taken(draw, own) for name, draw in draws.items()}
+        batch: dict[str, Any] = {"draws": taken}
         if self.is_dense:
             batch["rows"] = self._rows
         return batch
 
-    def _taken(self, draw: Pairs) -> dict[str, Any]:
+    def _taken(self, draw: Pairs, own: slice) -> dict[str, Any]:
         taken: dict[str, Any] = {}
         left, right = self.recordings.field
         for number, (ref, pos, neg) in enumerate(zip(draw.ref, draw.pos, draw.neg, strict=True)):
-            chosen = np.concatenate([ref, pos, neg])
+            chosen = np.concatenate([ref[own], pos[own], neg[own]])
             if self.is_dense:
                 taken[str(number)] = torch.from_numpy(self._places[number][chosen])
                 continue
@@ -168,8 +178,10 @@ class SlotSet:
             taken[str(number)] = torch.from_numpy(session.rows(frames))
             if self._is_large:
                 session.release()
-        align = None if draw.align is None else torch.from_numpy(draw.align)
-        return {"taken": taken, "align": align}
+        if draw.align is None:
+            return {"taken": taken, "align": None}
+        align = draw.align.reshape(len(draw.ref), -1)[:, own]
+        return {"taken": taken, "align": torch.from_numpy(align.ravel())}
 
     def _glue(self, number: int, points: Points) -> None:
         """Lay the training segments end to end; places across their seams are never drawn."""

@@ -30,6 +30,7 @@ from neurocli.core.engine.task import (
 from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, Note
 from neurocli.core.nn.contrastive import prior_info_nce
+from neurocli.core.nn.gathered import gather
 from neurocli.systems.calcium.baselines import baseline_rows
 from neurocli.systems.calcium.config import CalciumDataBlock, CalciumTaskBlock, EncoderConfig
 from neurocli.systems.calcium.judging import Judgement
@@ -38,6 +39,11 @@ from neurocli.systems.calcium.samples import SlotSet
 from neurocli.systems.calcium.scaling import Scaler, fit_scaler
 
 _INPUTS = "inputs."
+
+
+def _everybody(own: Tensor) -> Tensor:
+    """Return vectors (S, B, D) of all processes from this one's, in the order of the draw."""
+    return gather(own.transpose(0, 1)).transpose(0, 1)
 
 
 class EmbeddingTask(Task):
@@ -123,12 +129,18 @@ class EmbeddingTask(Task):
 
     def _loss(self, model: SessionEncoders, parts: list[Tensor], align: Tensor | None) -> Tensor:
         distance = cast(CalciumTaskBlock, self.config.task).distance
-        if align is None:
-            ref, pos, neg = torch.stack(parts).unbind(1)
-        else:
-            ref, pos, neg = torch.cat(parts, dim=1)
-            pos = pos[align]
+        ref, pos, neg = torch.stack(parts).unbind(1)
+        # Of several processes each has its references; what they are compared with is everybody's.
+        neg = _everybody(neg)
+        if align is not None:
+            ref, neg = ref.flatten(0, 1), neg.flatten(0, 1)
+            pos = _everybody(pos).flatten(0, 1)[align]
         return prior_info_nce(ref, pos, neg, self._scale(model), distance=distance)
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Return True: negatives belong to the whole batch."""
+        return True
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row per segment: the embedding of each window beside its labels."""

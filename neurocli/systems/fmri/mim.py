@@ -63,7 +63,8 @@ class MimTask(FmriTask):
                 where="task.mask_ratio",
                 hint="raise it, or use a smaller task.mask_patch_size",
             )
-        return StepOutput(group.mean(losses), {"skill_vs_mean": 1 - ratio_of(*sums[:2])})
+        skill = 1 - ratio_of(*sums[:2])
+        return StepOutput(group.mean(losses), {"skill_vs_mean": skill}, terms=int(sums[-1]))
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of sums over hidden voxels per clip."""

@@ -32,6 +32,7 @@ from neurocli.systems.fmri.models.build import backbone_of
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.forecast import (
     forecast_space,
+    n_targets,
     next_token_loss,
     same_place_persistence,
 )
@@ -128,7 +129,8 @@ class ArTask(FmriTask):
         group = backbone_of(model).sequence
         loss = next_token_loss(pred, patches, index, loss=self._loss, group=group, **options)
         sums = same_place_persistence(pred, patches, index, n_times, group=group)
-        return StepOutput(loss, {"skill_vs_persistence": sums.skill})
+        terms = n_targets(index, len(pred), group=group, **options)
+        return StepOutput(loss, {"skill_vs_persistence": sums.skill}, terms=terms)
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of error sums per clip; they add up over clips and people."""

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import lookup
+from neurocli.core.nn.gathered import any_over_ranks
 from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
 from neurocli.core.nn.sequence_parallel import WHOLE, Border, SequenceGroup
 from neurocli.core.nn.shapes import ShapeError
@@ -35,7 +36,7 @@ from neurocli.systems.fmri.models.patches import (
     token_grid,
 )
 from neurocli.systems.fmri.models.ready import check_ready, own_patches, whole_raster
-from neurocli.systems.fmri.models.shares import share_of
+from neurocli.systems.fmri.models.shares import FMambaOutput, share_of
 
 TOKEN_MASKS = {
     "union": "keep what is brain in any sample of the batch",
@@ -44,28 +45,6 @@ TOKEN_MASKS = {
 }
 _MINIMUM_BACKGROUND = "znorm_minback"
 _CPU_CHUNK = 64  # fastest on a CPU; the result does not depend on it
-
-
-class FMambaOutput(TypedDict):
-    """What a forward pass returns.
-
-    With `token_mask="per-sample"` the token axis is padded with zeros to the longest sample, the
-    mask is (B,N) and the index (B,K) with -1 for padding; else they are (N,) and (K,). `masked`
-    (B,K), given when tokens were hidden, says which of the kept ones were.
-
-    Where several processes share the tokens, all but the mask is of this process: patches and
-    index hold its tokens and the one behind them, `own` says which of the index are its own, and
-    features and predictions are zero where a token is not.
-    """
-
-    patches: Tensor
-    features: Tensor
-    last_block_out: Tensor
-    token_mask: Tensor
-    token_index: Tensor
-    own: Tensor
-    pred: NotRequired[Tensor]
-    masked: NotRequired[Tensor]
 
 
 class FMamba(nn.Module):
@@ -339,12 +318,20 @@ class FMamba(nn.Module):
         if not self.drops_background:
             return torch.ones(mask.shape[1], dtype=torch.bool, device=mask.device)
         empty = ~mask.any(1)
-        if bool(empty.all() if self.token_mask == "union" else empty.any()):
+        union = mask.any(0)
+        if self.training and self.token_mask == "union":
+            # A batch that processes share has one union, or its tokens would depend on them.
+            union = any_over_ranks(union)
+        if bool(~union.any() if self.token_mask == "union" else empty.any()):
             raise NeuroError(
                 f"sample {int(empty.nonzero()[0])} of the batch has no brain token",
                 hint="check its brain mask and the input scaling, or set the token mask to none",
             )
-        return mask.any(0) if self.token_mask == "union" else mask
+        return union if self.token_mask == "union" else mask
+
+    def shard_units(self) -> list[nn.Module]:
+        """Return the blocks whose weights a sharding engine gathers one at a time."""
+        return [cast(nn.ModuleList, layer)[1] for layer in self.mamba_layers]
 
 
 def _head_size(embed_dim: int, expand: int) -> int:

@@ -210,6 +210,29 @@ def next_token_loss(
     return group.mean(losses[real.expand(losses.shape[:2])])
 
 
+def n_targets(
+    token_index: Tensor,
+    n_samples: int,
+    *,
+    jumps: bool,
+    n_times: int,
+    group: SequenceGroup = WHOLE,
+) -> int:
+    """Return of how many targets `next_token_loss` is the mean.
+
+    Args:
+        token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
+        n_samples: B.
+        jumps: Whether targets at another place than the token before them count.
+        n_times: Tokens along time, gT.
+        group: The processes that share the tokens.
+    """
+    real = token_index[..., 1:] >= 0
+    if not jumps:
+        real = real & _same_place(token_index, n_times)
+    return group.count(real) * (n_samples if token_index.ndim == 1 else 1)
+
+
 def _same_place(token_index: Tensor, n_times: int) -> Tensor:
     """Say which tokens after the first are the same place, next time as the one before."""
     after, before = token_index[..., 1:], token_index[..., :-1]

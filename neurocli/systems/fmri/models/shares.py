@@ -12,13 +12,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli.core.nn.sequence_parallel import WHOLE, Border, SequenceGroup
+
+
+class FMambaOutput(TypedDict):
+    """What a forward pass returns.
+
+    With `token_mask="per-sample"` the token axis is padded with zeros to the longest sample, the
+    mask is (B,N) and the index (B,K) with -1 for padding; else they are (N,) and (K,). `masked`
+    (B,K), given when tokens were hidden, says which of the kept ones were.
+
+    Where several processes share the tokens, all but the mask is of this process: patches and
+    index hold its tokens and the one behind them, `own` says which of the index are its own, and
+    features and predictions are zero where a token is not.
+    """
+
+    patches: Tensor
+    features: Tensor
+    last_block_out: Tensor
+    token_mask: Tensor
+    token_index: Tensor
+    own: Tensor
+    pred: NotRequired[Tensor]
+    masked: NotRequired[Tensor]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ import torch
 
 from neurocli.core.config.run import TrainBlock
 from neurocli.core.engine.guard import SpikeGuard
+from neurocli.core.engine.parallel.holder import Holder
+from neurocli.core.engine.parallel.team import ALONE
 from neurocli.core.engine.precision import Precision
 from neurocli.core.engine.state import Progress
 from neurocli.core.engine.step import count_bad, take_step
+from neurocli.core.engine.task import StepOutput
 from neurocli.core.events import Note
 
 
@@ -67,12 +70,14 @@ def steps_of(toy: ModuleType, factor: float | None) -> Any:
     """Return a state of a linear model, enough for `take_step`."""
     model = toy.LinearModel()
     train = TrainBlock(spike_factor=factor)
+    task = SimpleNamespace(train_step=_squared, joins_batches=False)
     return SimpleNamespace(
+        holder=Holder(ALONE, task, model),
         peak_lr=0.0,
         schedule=SimpleNamespace(set_rates=lambda *_: 1.0),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
         precision=Precision("fp32", torch.device("cpu")),
-        task=SimpleNamespace(train_step=_squared),
+        task=task,
         model=model,
         trained=list(model.parameters()),
         device=torch.device("cpu"),
@@ -84,7 +89,7 @@ def steps_of(toy: ModuleType, factor: float | None) -> Any:
 
 
 def _squared(model: torch.nn.Module, batch: Any) -> Any:
-    return SimpleNamespace(loss=((model(batch["x"]) - batch["y"]) ** 2).mean(), logs={})
+    return StepOutput(((model(batch["x"]) - batch["y"]) ** 2).mean())
 
 
 @pytest.mark.parametrize("factor", [10.0, None])

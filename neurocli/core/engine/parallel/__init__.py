@@ -1,0 +1,1 @@
+"""Several processes that share one run; this package alone (with `runtime`) knows of groups."""

@@ -1,0 +1,64 @@
+"""Two ranks for the tests of this folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("ranks.py")
+Jobs = Sequence[dict[str, Any]]
+
+
+def rank_variables(rank: int, n_ranks: int, port: int) -> dict[str, str]:
+    """Return what a launcher tells a rank."""
+    return {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n_ranks),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def run_ranks(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Jobs], list[dict[str, Any]]]:
+    """Return a function that has two ranks do jobs, and returns how each ended on rank 0."""
+
+    def run(jobs: Jobs, *, n_ranks: int = 2, **variables: str) -> list[list[dict[str, Any]]]:
+        for job in jobs:
+            Path(job["run"]).mkdir(parents=True, exist_ok=True)
+        path = tmp_path_factory.mktemp("jobs") / "jobs.json"
+        path.write_text(json.dumps(list(jobs)))
+        port = free_port()
+        base = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **variables}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(PROGRAM), str(path)],
+                env={**base, **rank_variables(rank, n_ranks, port)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(n_ranks)
+        ]
+        ends = [process.communicate(timeout=240)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0] * n_ranks, "\n".join(ends)
+        return [
+            json.loads((Path(job["run"]) / f"{job.get('name', 'result')}.json").read_text())
+            for job in jobs
+        ]
+
+    return run
