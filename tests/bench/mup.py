@@ -24,7 +24,7 @@ from neurocli.systems.fmri.models.build import build
 from neurocli.systems.fmri.models.fmamba import FMamba
 
 WIDTHS, BASE = (32, 64, 128, 256), 32
-EXPONENTS = range(-12, -4)
+EXPONENTS = range(-10, -2)
 N_STEPS, N_CLIPS, MEMORY = 40, 4, 0.9
 
 

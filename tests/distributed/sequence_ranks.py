@@ -1,14 +1,14 @@
-"""One clip over several processes: cases, and a program that does them as one rank of three.
+"""One clip over several processes: cases, and a program that does them as one rank of four.
 
-`python sequence_ranks.py RANK FOLDER` does every case with the ranks {0, 1} and {0, 1, 2} and
-leaves `RANK.pt`. Imported, it does the same cases in one process.
+`python sequence_ranks.py FOLDER` with the variables of a launcher does every case with the ranks
+{0, 1} and {0, 1, 2}, trains with groups of two and of four, and leaves `RANK.pt`. Imported, it does
+the same in one process.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from neurocli.core.config.run import RunConfig
+from neurocli.core.config.run import RunBlock, RunConfig, TrainBlock
+from neurocli.core.engine.loop import fit
+from neurocli.core.engine.parallel.team import joined
+from neurocli.core.engine.task import RunData
+from neurocli.core.events import Event, StepDone
 from neurocli.core.nn.data_group import divided_among
 from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 from neurocli.systems.fmri.config import (
@@ -30,7 +34,7 @@ from neurocli.systems.fmri.mim import MimTask
 from neurocli.systems.fmri.models.build import backbone_of, build_with_head
 from neurocli.systems.fmri.task import ArTask
 
-N_RANKS = 3
+N_RANKS = 4
 GRID, N_FRAMES = (6, 4, 4), 10  # 12 places x 10 times
 TASKS = {"ar": ArTask, "mim": MimTask, "contrastive": ContrastiveTask}
 CASES: dict[str, dict[str, Any]] = {
@@ -51,6 +55,11 @@ CASES: dict[str, dict[str, Any]] = {
     "head_conv": {"head": "conv", "n": 2, "frames": 40},
     "head_mamba_fn": {"head": "mamba_fn", "model": {"token_mask": "none"}},
 }
+
+
+# Three ranks need not do all of it again: what a middle rank adds is messages both ways.
+OF_THREE = ("ar_packed", "ar_float32", "ar_short", "mim_both_ways", "head_mlp_union", "head_conv")
+DONE = [*((name, 2) for name in CASES), *((name, 3) for name in OF_THREE)]
 
 
 def configuration(case: Mapping[str, Any]) -> RunConfig:
@@ -137,27 +146,75 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def main(rank: int, folder: Path) -> None:
-    """Do all cases as one rank."""
+class Clips:
+    """Hold the clips of a batch as samples of people."""
+
+    def __init__(self, n: int) -> None:
+        self.batch = batch_of({"n": n, "dtype": torch.float32})
+
+    def __len__(self) -> int:
+        return len(self.batch["subject"])
+
+    @property
+    def participants(self) -> list[str]:
+        return list(self.batch["participant"])
+
+    def sample(self, index: int, epoch: int) -> dict[str, Any]:
+        return {key: value[index] for key, value in self.batch.items()}
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch = {key: [sample[key] for sample in samples] for key in samples[0]}
+        stacked = {key: torch.stack(batch[key]) for key in ("clip", "pair", "brain")}
+        return {**batch, **stacked}
+
+
+def train(folder: Path, together: int) -> dict[str, Any]:
+    """Train on five clips, groups of ranks sharing the tokens of each; return how it ended."""
+    config = configuration({}).model_copy(
+        update={
+            "train": TrainBlock(
+                epochs=2, lr=1e-3, optimizer="sgd", accumulate=2, sequence_parallel=together
+            ),
+            "data": FmriDataBlock(batch_size=2, eval_batch_size=2, sequence_length=N_FRAMES),
+            "run": RunBlock(device="cpu"),
+        }
+    )
+    info = {"img_size": [*GRID, N_FRAMES], "scaling": "none", "objective": "ar"}
+    data = RunData("ar", {"train": Clips(5), "val": Clips(5)}, info, {}, "", "")
+    task = ArTask(config)
+    torch.manual_seed(1)
+    model = task.build(info)
+    steps: list[dict[str, float]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone):
+            steps.append(dict(event.logs))
+
+    result = fit(task, model, data, config, folder, listener=listen, extra={"info": info})
+    return {"steps": steps, "best": result.best_value, "weights": model.state_dict()}
+
+
+def main(folder: Path) -> None:
+    """Do all cases as one rank of a launcher."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=N_RANKS,
-        timeout=timedelta(seconds=60),
-    )  # fmt: skip
-    found: dict[str, Any] = {}
-    alone = [dist.new_group([other]) for other in range(N_RANKS)]
-    for size in (2, N_RANKS):
-        groups = [dist.new_group(list(range(size))) for _ in range(2)]
-        if rank < size:
-            shared = SequenceGroup(*groups)
-            with divided_among(alone[rank]):  # all have the same samples
-                found |= {f"{name}/{size}": run_case(name, shared) for name in CASES}
-    torch.save(found, folder / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    with joined() as team:
+        team.strategy, found = "ddp", {}
+        alone = [dist.new_group([other]) for other in range(team.n_ranks)]
+        for size in (2, 3):
+            groups = [dist.new_group(list(range(size))) for _ in range(2)]
+            if team.rank < size:
+                shared = SequenceGroup(*groups)
+                with divided_among(alone[team.rank]):  # all have the same samples
+                    found |= {
+                        f"{name}/{size}": run_case(name, shared) for name, n in DONE if n == size
+                    }
+        team.wait()
+        for together in (2, 4):
+            found[f"trained/{together}"] = train(folder / f"run-{together}", together)
+        torch.save(found, folder / f"{team.rank}.pt")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))
 
-__all__ = ["CASES", "N_RANKS", "WHOLE", "run_case"]
+__all__ = ["CASES", "DONE", "N_RANKS", "WHOLE", "run_case", "train"]
