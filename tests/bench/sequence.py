@@ -1,8 +1,8 @@
 """What dividing one clip over processes saves: peak memory of a rank, and time of a step.
 
-Run: `python tests/bench/sequence.py --json`. FMamba of width 128 with 6 layers, next-token training
-steps on one clip of 20,480 tokens, float32, gloo, one thread per rank. `memory_N_ranks` is the extra
-peak memory of the largest of N ranks over that of one process; 1/N would be all of it.
+Run: `python tests/bench/sequence.py --json`. FMamba of width 128 with 6 layers, next-token
+training steps on one clip of 20,480 tokens, float32, gloo, one thread per rank. `memory_N_ranks` is
+the extra peak memory of the largest of N ranks over that of one process; 1/N would be all of it.
 `speed_2_ranks` is one process's wall time over that of two ranks, meant for two idle cores: 2 is
 all of it. `loss_difference` is the largest difference between the losses.
 """

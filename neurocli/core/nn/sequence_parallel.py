@@ -117,7 +117,7 @@ class SequenceGroup:
             same = [grad for grad in grads if grad.dtype == dtype]
             flat = torch.cat([grad.flatten() for grad in same])
             dist.all_reduce(flat, group=self._groups["forth"])
-            parts = flat.div_(self.size).split([grad.numel() for grad in same])
+            parts = torch.split(flat.div_(self.size), [grad.numel() for grad in same])
             for grad, part in zip(same, parts, strict=True):
                 grad.copy_(part.view_as(grad))
 
@@ -153,7 +153,7 @@ class SequenceGroup:
         """Wait for what a rank sends, shaped as `like`."""
         message = torch.cat([part.flatten() for part in like])
         dist.recv(message, group=self._groups[direction], group_src=source)
-        tail, state = message.split([part.numel() for part in like])
+        tail, state = torch.split(message, [part.numel() for part in like])
         return Carry(tail.view_as(like.tail), state.view_as(like.state))
 
     def sum_in_place(self, values: Tensor) -> Tensor:
@@ -222,10 +222,10 @@ class _Receive(torch.autograd.Function):
     def forward(
         ctx: Any, tokens: Tensor, tail: Tensor, state: Tensor, border: Border
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.border, carry = border, Carry(tail, state)
-        if border.source is None:
-            return tokens.view_as(tokens), *(part.clone() for part in carry)
-        return tokens.view_as(tokens), *border.group.take(carry, border.source, border.direction)
+        ctx.border, carry = border, Carry(tail.clone(), state.clone())
+        if border.source is not None:
+            carry = border.group.take(carry, border.source, border.direction)
+        return tokens.view_as(tokens), carry.tail, carry.state
 
     @staticmethod
     def backward(ctx: Any, d_tokens: Tensor, *d_carry: Tensor) -> tuple[Tensor | None, ...]:
@@ -265,7 +265,7 @@ class _Total(torch.autograd.Function):
         return group.sum_in_place(own.detach().clone().contiguous())
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.group.sum_in_place(grad.clone().contiguous()), None
 
 
@@ -280,5 +280,5 @@ class _Gather(torch.autograd.Function):
         return group.sum_in_place(whole)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return ctx.group.sum_in_place(grad.clone().contiguous())[:, ctx.rows], None, None

@@ -23,7 +23,7 @@ from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.nn.gathered import any_over_ranks
 from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
-from neurocli.core.nn.sequence_parallel import WHOLE, Border, SequenceGroup
+from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 from neurocli.core.nn.shapes import ShapeError
 from neurocli.systems.fmri.models.embedder import TokenEmbedder
 from neurocli.systems.fmri.models.forecast import next_token_loss
@@ -36,7 +36,7 @@ from neurocli.systems.fmri.models.patches import (
     token_grid,
 )
 from neurocli.systems.fmri.models.ready import check_ready, own_patches, whole_raster
-from neurocli.systems.fmri.models.shares import FMambaOutput, share_of
+from neurocli.systems.fmri.models.shares import Borders, FMambaOutput, share_of
 
 TOKEN_MASKS = {
     "union": "keep what is brain in any sample of the batch",
@@ -176,8 +176,10 @@ class FMamba(nn.Module):
             hidden = None if masked is None else masked[:, place]
         else:
             # Packed one after the other, the samples are a single sequence.
-            kept = own_patches(patches, mask)[share.rows] if x.ndim == 3 else None
-            kept = (patches[sample, share.place] if kept is None else kept)[None]
+            if x.ndim == 3:
+                kept = own_patches(patches, mask)[share.rows].unsqueeze(0)
+            else:
+                kept = patches[sample, share.place].unsqueeze(0)
             hidden = None if masked is None else masked[sample[:n_own], place].unsqueeze(0)
         tokens = self.embedder(kept[:, :n_own], place, hidden)
         features, last = self._encode(tokens, share.seq_idx, share.borders)
@@ -258,10 +260,7 @@ class FMamba(nn.Module):
         return cast(Mamba2, layer[1]).scan_backend
 
     def _encode(
-        self,
-        tokens: Tensor,
-        seq_idx: Tensor | None,
-        borders: tuple[Border | None, Border | None],
+        self, tokens: Tensor, seq_idx: Tensor | None, borders: Borders
     ) -> tuple[Tensor, Tensor]:
         branch = tokens
         for layer in self.mamba_layers:
@@ -271,11 +270,7 @@ class FMamba(nn.Module):
         return self.norm(tokens), branch
 
     def _mix(
-        self,
-        mixer: nn.Module,
-        normed: Tensor,
-        seq_idx: Tensor | None,
-        borders: tuple[Border | None, Border | None],
+        self, mixer: nn.Module, normed: Tensor, seq_idx: Tensor | None, borders: Borders
     ) -> Tensor:
         """Scan the tokens, and from the end too where both ways are read."""
         forth, back = borders

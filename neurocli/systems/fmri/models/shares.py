@@ -20,6 +20,9 @@ from torch import Tensor
 
 from neurocli.core.nn.sequence_parallel import WHOLE, Border, SequenceGroup
 
+Borders = tuple[Border | None, Border | None]
+"""Where scans from the beginning and from the end cross to other processes."""
+
 
 class FMambaOutput(TypedDict):
     """What a forward pass returns.
@@ -63,7 +66,7 @@ class Share:
     place: Tensor
     index: Tensor
     own: Tensor
-    borders: tuple[Border | None, Border | None]
+    borders: Borders
 
     @property
     def seq_idx(self) -> Tensor | None:
@@ -121,7 +124,7 @@ def share_of(mask: Tensor, group: SequenceGroup, *, n_before: int) -> Share:
 
 def _borders(
     group: SequenceGroup, sample: Tensor | None, stop: int, start: int, n_before: int
-) -> tuple[Border | None, Border | None]:
+) -> Borders:
     """Return the borders of the tokens [start, stop) for both ways."""
     if group.size == 1:
         return None, None
