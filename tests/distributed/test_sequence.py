@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 import torch
 
-from neurocli.core.errors import NeuroError
+from neurocli.core.engine.parallel.places import Place
+from neurocli.core.engine.parallel.sequence import check_sequences, shared_sequences
+from neurocli.core.engine.parallel.team import Team
+from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 
 _PROGRAM = Path(__file__).with_name("sequence_ranks.py")
@@ -137,3 +140,22 @@ def test_shares_differ_by_one_token_and_cover_all() -> None:
     assert [rows[0].start, *(part.stop for part in rows)] == [0, 6, 13, 20]
     with pytest.raises(NeuroError, match="2 tokens cannot be divided over 3 processes"):
         group.rows(2)
+
+
+def test_divisions_that_cannot_be_made_are_refused() -> None:
+    team = Team(Place(0, 3, 0))
+    team.strategy = "ddp"
+    with pytest.raises(UsageError, match="3 processes cannot share clips in groups of 2"):
+        check_sequences(team, 2)
+    with pytest.raises(UsageError, match="1 process cannot share clips in groups of 2") as error:
+        check_sequences(Team(), 2)
+    assert "--procs 2" in str(error.value.hint)
+    team.strategy = "fsdp"
+    with pytest.raises(UsageError, match="among whole copies of the model"):
+        check_sequences(team, 3)
+    team.strategy = "ddp"
+    with (
+        pytest.raises(UsageError, match="a Linear reads no sequence of tokens"),
+        shared_sequences(team, torch.nn.Linear(1, 1), 3),
+    ):
+        pass
