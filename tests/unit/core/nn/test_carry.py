@@ -59,3 +59,14 @@ def test_pieces_equal_the_whole(cuts: list[int], packed: bool) -> None:
         assert float((one - other).abs().max()) <= 1e-10 * max(1.0, float(other.abs().max()))
     with torch.no_grad():  # the path without gradients has a kernel of its own
         assert float((in_pieces(block, u, seq_idx, cuts) - whole).abs().max()) <= 1e-12
+
+
+def test_reduced_precision_carries_wide_states() -> None:
+    # Expected: the whole under the same autocast; bfloat16 keeps 8 bits, 2^-8 of the largest value.
+    torch.manual_seed(0)
+    block, u = Mamba2(8, 4, headdim=8, chunk_size=16), torch.randn(1, 60, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        whole, split = block(u), in_pieces(block, u, None, [2, 31])
+    assert split.dtype == torch.bfloat16
+    scale = float(whole.detach().abs().max())
+    assert float((whole - split).detach().abs().max()) <= 2**-7 * scale
