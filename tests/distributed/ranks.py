@@ -7,6 +7,7 @@ process group costs seconds, so jobs share one.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -16,8 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 
+from neurocli.core.engine import checkpoint
 from neurocli.core.engine.checkpoint import load_latest
 from neurocli.core.engine.loop import fit
 from neurocli.core.engine.parallel.team import Team, joined
@@ -56,7 +59,10 @@ def train(team: Team, toy: ModuleType, job: dict[str, Any]) -> dict[str, Any]:
         is_told = team.rank == team.n_ranks - 1
         if isinstance(event, StepDone) and event.step == job.get("signal_at") and is_told:
             os.kill(os.getpid(), signal.SIGTERM)
+        if isinstance(event, StepDone) and event.step == job.get("full_at") and team.is_first:
+            patch.setattr(checkpoint, "write_torch_file", _fail_full)
 
+    patch = pytest.MonkeyPatch()
     sinks = [JsonlSink(run_dir / "log.jsonl"), CsvSink(run_dir / "metrics.csv")]
     try:
         result = fit(
@@ -70,8 +76,13 @@ def train(team: Team, toy: ModuleType, job: dict[str, Any]) -> dict[str, Any]:
             extra={"model_name": "toy", "info": dict(data.info)},
         )
     except NeuroError as error:
+        patch.undo()
         return {"error": error.message, "code": int(error.code), "hint": error.hint}
     return {"best": result.best_value, "steps": result.steps, "reason": result.reason}
+
+
+def _fail_full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def main(path: str) -> None:

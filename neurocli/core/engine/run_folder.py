@@ -24,6 +24,9 @@ from neurocli.core.engine.task import RunData
 from neurocli.core.errors import InputError, UsageError
 from neurocli.core.paths import LOCK_NAME, clear_leftovers, durable_json, durable_write, runs_dir
 
+# How processes share a model changes nothing of what is trained.
+_SHARING = {"parallel": "none", "zero_stage": 0, "sequence_parallel": 1}
+
 
 def new_run_dir(model: str, objective: str) -> Path:
     """Return a fresh folder name under the runs folder: model, objective, UTC time, six letters."""
@@ -49,7 +52,7 @@ def claim(run_dir: Path, config: RunConfig, *, force: bool) -> bool:
         clear_leftovers(run_dir)
     if not run_dir.exists() or all(entry.name == LOCK_NAME for entry in run_dir.iterdir()):
         return False
-    if (run_dir / "config.yaml").is_file() and not force and read_config(run_dir) == config:
+    if (run_dir / "config.yaml").is_file() and not force and is_same_run(run_dir, config):
         return (run_dir / "checkpoints").is_dir()
     if not force:
         raise UsageError(
@@ -61,13 +64,27 @@ def claim(run_dir: Path, config: RunConfig, *, force: bool) -> bool:
     return False
 
 
+def is_same_run(run_dir: Path, config: RunConfig) -> bool:
+    """Return whether a folder holds a run of this configuration, shared in whatever way.
+
+    Raises:
+        InputError: The folder holds no run.
+        ConfigError: Its configuration does not fit this version.
+    """
+    pair = [
+        each.model_copy(update={"train": each.train.model_copy(update=_SHARING)})
+        for each in (read_config(run_dir), config)
+    ]
+    return pair[0] == pair[1]
+
+
 def _remove_run(run_dir: Path) -> None:
     # Only what a run writes is removed: a mistyped --out must not cost a user's own files.
     names = ("config.yaml", "config.sources.json", "environment.json", "data.json", "split.json")
     for name in (*names, "log.jsonl", "metrics.csv", "card.md", "result.json"):
         (run_dir / name).unlink(missing_ok=True)
-    for folder in (run_dir / "checkpoints", run_dir / "evaluations", run_dir / "tensorboard"):
-        for path in sorted(folder.rglob("*"), reverse=True):
+    for folder in ("checkpoints", "evaluations", "tensorboard", "ranks"):
+        for path in sorted((run_dir / folder).rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
 
 

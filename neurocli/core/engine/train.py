@@ -219,6 +219,9 @@ def _resolve_resumed(
 ) -> tuple[Resolved, Path, list[str]]:
     run_folder.check_resumable(run_dir)
     config = run_folder.read_config(run_dir)
+    # Other processes may go on with a run, in another way.
+    sharing = given.get("parallel")
+    given = {name: value for name, value in given.items() if name != "parallel"}
     extra = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     extra += [f"--{name}" for name in ("preset", "config", "set", "out") if options.get(name)]
     if extra:
@@ -232,6 +235,10 @@ def _resolve_resumed(
             f"the run trains {config.model.name}, not {' '.join(models)}", where=str(run_dir)
         )
     origins = {"model.name": str(run_dir / "config.yaml")}
+    if sharing is not None:
+        train = config.train.model_copy(update={"parallel": sharing})
+        config = config.model_copy(update={"train": train})
+        origins["train.parallel"] = "--parallel"
     return Resolved(config, origins), run_dir, []
 
 

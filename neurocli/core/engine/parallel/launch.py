@@ -99,7 +99,7 @@ def _start(args: Sequence[str], rank: int, n_ranks: int, port: int) -> subproces
         stdout=None if rank == 0 else subprocess.DEVNULL,
         # Ctrl-C must reach a rank once, through this process, and not from the terminal too.
         start_new_session=True,
-        preexec_fn=_end_with_parent,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs in the waiting process
     )
 
 
