@@ -66,6 +66,9 @@ class TrainBlock(Block):
     eval_every_epochs: int = Field(1, ge=1)
     parallel: Parallel = "none"
     zero_stage: int = Field(2, ge=0, le=3, description="what deepspeed shards: 3 is everything")
+    sequence_parallel: int = Field(
+        1, ge=1, description="processes that share the tokens of one clip (fmamba)"
+    )
     init_from: str | None = Field(None, description="checkpoint whose weights are the start")
     freeze: bool = Field(False, description="train the head only")
 

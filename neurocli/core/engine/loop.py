@@ -17,6 +17,7 @@ from torch import nn
 
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import BEST, LAST
+from neurocli.core.engine.parallel.sequence import shared_sequences
 from neurocli.core.engine.parallel.team import joined_as
 from neurocli.core.engine.rows import evaluate_part, gather_rows
 from neurocli.core.engine.runtime import StopSignal, deterministic, pick_device, set_threads
@@ -90,8 +91,13 @@ def fit(
     """
     set_threads(config.run.threads)
     began = time.monotonic()
-    device = pick_device(config.run.device)
-    with joined_as(config.train.parallel), StopSignal() as stop, deterministic(device):
+    device, together = pick_device(config.run.device), config.train.sequence_parallel
+    with (
+        joined_as(config.train.parallel) as team,
+        shared_sequences(team, model, together),
+        StopSignal() as stop,
+        deterministic(device),
+    ):
         run = Trainer(
             task, model, data, config, run_dir=run_dir, listener=listener, stop=stop, extra=extra
         )

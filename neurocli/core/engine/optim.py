@@ -103,25 +103,53 @@ def build_optimizer(
         lr: Peak rate from `peak_rate`; None takes `train.lr` as it is.
 
     Returns:
-        AdamW or SGD with at most two groups (decayed, not decayed); each keeps `initial_lr`.
+        AdamW or SGD with two groups (decayed, not decayed) at most for each of the model's
+        `rate_factors`; each keeps `initial_lr`.
 
     Raises:
-        UsageError: Nothing is left to train.
+        UsageError: Nothing is left to train, or factors that are AdamW's meet SGD.
     """
     lr = train.lr if lr is None else lr
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     if not named:
         raise UsageError(f"{type(model).__name__} has no parameter to train", where="model")
-    decayed = [p for n, p in named if train.decay_all or is_decayed(n, p)]
-    rest = [p for n, p in named if not (train.decay_all or is_decayed(n, p))]
+    factors = rate_factors(model)
+    if factors and train.optimizer != "adamw":
+        raise UsageError(
+            f"the model scales its learning rates for adamw, not for {train.optimizer}",
+            where="train.optimizer",
+            hint="set it to adamw, or leave model.mup_base_dim out",
+        )
+    kinds: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        kind = (train.decay_all or is_decayed(name, parameter), factors.get(name, 1.0))
+        kinds.setdefault(kind, []).append(parameter)
     groups = [
-        {"params": parameters, "weight_decay": decay, "initial_lr": lr}
-        for parameters, decay in ((decayed, train.weight_decay), (rest, 0.0))
-        if parameters
+        {
+            "params": kinds[is_kept_small, factor],
+            # Rate times decay stays what it is without factors.
+            "weight_decay": train.weight_decay / factor if is_kept_small else 0.0,
+            "lr": lr * factor,
+            "initial_lr": lr * factor,
+        }
+        for is_kept_small, factor in sorted(kinds, reverse=True)
     ]
     if train.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=train.betas)
     return torch.optim.SGD(groups, lr=lr, momentum=train.momentum)
+
+
+def rate_factors(model: nn.Module) -> dict[str, float]:
+    """Return by what a model wants the rates of its parameters multiplied, by dotted name.
+
+    Args:
+        model: Modules in it may carry `rate_factors`, a mapping from their own names.
+    """
+    found: dict[str, float] = {}
+    for prefix, part in model.named_modules():
+        own = getattr(part, "rate_factors", {})
+        found |= {f"{prefix}.{name}" if prefix else name: own[name] for name in own}
+    return found
 
 
 @dataclass(frozen=True)

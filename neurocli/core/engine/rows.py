@@ -103,7 +103,7 @@ def gather_rows(
             check_stop()
 
     team, problem = current_team(), None
-    share = Share(team.rank, team.n_ranks, by_batch=True)
+    share = Share(team.data_rank, team.n_shares, by_batch=True)
     try:
         each_batch(
             step, model, samples, config, device, label="evaluate", listener=listener, share=share
@@ -113,7 +113,7 @@ def gather_rows(
             raise
         problem = error
     team.share_problem(problem)
-    parts = team.gather_to_first(rows)
+    parts = team.gather_to_first(rows)[:: team.n_together]
     return parts[0] if team.is_alone else _interleaved(parts, config.data.eval_batch_size)
 
 

@@ -25,7 +25,7 @@ from neurocli.core.errors import InputError, UsageError
 from neurocli.core.paths import LOCK_NAME, clear_leftovers, durable_json, durable_write, runs_dir
 
 # How processes share a model changes nothing of what is trained.
-_SHARING = {"parallel": "none", "zero_stage": 0}
+_SHARING = {"parallel": "none", "zero_stage": 0, "sequence_parallel": 1}
 
 
 def new_run_dir(model: str, objective: str) -> Path:

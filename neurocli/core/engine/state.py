@@ -160,7 +160,7 @@ class RunState:
         team = self.holder.team
         if resume is None:
             # Rank 0 draws what one process would; what the others draw must not be the same.
-            seed_everything(self.config.run.seed + team.rank * _RANK_STRIDE)
+            seed_everything(self.config.run.seed + team.data_rank * _RANK_STRIDE)
             return
         if resume.get("optimizer") is None or resume.get("rng") is None:
             raise NeuroError(
@@ -185,7 +185,8 @@ class RunState:
         elif team.is_first:
             restore_rng(states[0])
         else:  # other ranks than before: their draws start anew, as functions of the position
-            seed_everything(self.config.run.seed + team.rank * _RANK_STRIDE + self.progress.step)
+            own = team.data_rank * _RANK_STRIDE
+            seed_everything(self.config.run.seed + own + self.progress.step)
 
     def ranks_before(self, resume: Mapping[str, Any]) -> int:
         """Return how many ranks saved a checkpoint."""

@@ -108,16 +108,16 @@ def _joined(state: RunState, batches: list[Batch], own: list[int]) -> Batch:
 
 
 def _share(state: RunState, output: StepOutput, own: int, size: int) -> float:
-    """Return the samples that this rank's loss stands for, times the number of ranks.
+    """Return the samples that this rank's loss stands for, times the number of shares.
 
     Engines average over ranks, so the factor makes a mean of what must be a sum.
     """
     team = state.holder.team
     if team.is_alone or output.terms is None:
-        return float(own * team.n_ranks)
+        return float(own * team.n_shares)
     terms = output.terms if own else 0
-    total = float(team.total(torch.tensor(float(terms), dtype=torch.float64)))
-    return size * terms * team.n_ranks / total if total else 0.0
+    total = float(team.total(torch.tensor(float(terms), dtype=torch.float64))) / team.n_together
+    return size * terms * team.n_shares / total if total else 0.0
 
 
 def _apply(
@@ -129,7 +129,8 @@ def _apply(
     pair = torch.stack([torch.stack(losses).sum().float(), norm.float()])
     loss_value, norm_value = pair.tolist()
     if not holder.team.is_alone:
-        summed = [loss_value / holder.team.n_ranks, *logs.values()]
+        together = holder.team.n_together  # ranks that all tell of the same samples
+        summed = [loss_value / holder.team.n_ranks, *(v / together for v in logs.values())]
         loss_value, *values = holder.team.total(torch.tensor(summed, dtype=torch.float64)).tolist()
         logs = dict(zip(logs, values, strict=True))
     is_sound = _is_sound(state, loss_value, norm_value)

@@ -26,6 +26,7 @@ from neurocli.core.engine.outcome import (
     result_from,
     run_record,
 )
+from neurocli.core.engine.parallel.sequence import check_sequences
 from neurocli.core.engine.parallel.team import Team, choose_strategy, joined
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.sinks import RankLog, open_sinks
@@ -94,6 +95,7 @@ def _train(team: Team, models: Sequence[str], options: TrainOptions) -> RunResul
     config = resolved.config
     is_named = resolved.origins.get("train.parallel", "default") != "default"
     notes += choose_strategy(team, config.train.parallel, is_named=is_named)
+    check_sequences(team, config.train.sequence_parallel)
     device = pick_device(config.run.device)
     set_threads(config.run.threads)
     for note in notes:

@@ -238,7 +238,7 @@ class Trainer:
             shuffle=True,
             start=start,
             prefetch=self._config.data.prefetch,
-            share=Share(self._team.rank, self._team.n_ranks),
+            share=Share(self._team.data_rank, self._team.n_shares),
         )
 
     def _is_due(self, epoch: int) -> bool:

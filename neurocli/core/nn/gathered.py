@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli.core.nn.contrastive import nt_xent
+from neurocli.core.nn.data_group import data_group, data_rank, n_data_ranks
 from neurocli.core.nn.pair_loss import Kind, pair_loss
 
 
@@ -29,21 +30,21 @@ class _Gather(torch.autograd.Function):
         filled = own.new_zeros((max(counts), *own.shape[1:]))
         filled[: len(own)] = own
         parts = [torch.empty_like(filled) for _ in counts]
-        dist.all_gather(parts, filled)
+        dist.all_gather(parts, filled, group=data_group())
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Return the gradient of the own rows."""
         total = grads[0].clone()
-        dist.all_reduce(total)
-        first = sum(ctx.counts[: dist.get_rank()])
-        return total[first : first + ctx.counts[dist.get_rank()]], None
+        dist.all_reduce(total, group=data_group())
+        first = sum(ctx.counts[: data_rank()])
+        return total[first : first + ctx.counts[data_rank()]], None
 
 
 def is_shared() -> bool:
     """Return whether several ranks share a batch."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return n_data_ranks() > 1
 
 
 def row_counts(own: Tensor) -> list[int]:
@@ -51,8 +52,8 @@ def row_counts(own: Tensor) -> list[int]:
     if not is_shared():
         return [len(own)]
     mine = torch.tensor([len(own)], device=own.device)
-    counts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, mine)
+    counts = [torch.empty_like(mine) for _ in range(n_data_ranks())]
+    dist.all_gather(counts, mine, group=data_group())
     return [int(count) for count in counts]
 
 
@@ -74,7 +75,7 @@ def any_over_ranks(own: Tensor) -> Tensor:
     if not is_shared():
         return own
     found = own.to(torch.uint8)
-    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=data_group())
     return found.bool()
 
 
@@ -108,7 +109,7 @@ def gathered_loss(
     if not is_shared():
         return pair_loss(left, right, scale, kind=kind, bias=bias, labels=labels, tile=tile)
     n, counts = len(left), row_counts(left)
-    first = sum(counts[: dist.get_rank()])
+    first = sum(counts[: data_rank()])
     all_left, all_right = gather(left, counts), gather(right, counts)
     own = (
         torch.arange(sum(counts), device=left.device) if labels is None else gather(labels, counts)
@@ -140,7 +141,7 @@ def gathered_nt_xent(
     if not is_shared():
         return nt_xent(zis, zjs, temperature, owners=owners)
     n, counts = len(zis), row_counts(zis)
-    total, first = sum(counts), sum(counts[: dist.get_rank()])
+    total, first = sum(counts), sum(counts[: data_rank()])
     own = F.normalize(torch.cat([zis, zjs]), dim=-1)
     everybody = torch.cat([gather(own[:n], counts), gather(own[n:], counts)])
     place = torch.arange(first, first + n, device=own.device)

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from neurocli.core.nn.data_group import data_group, n_data_ranks
+
 
 class _Total(torch.autograd.Function):
     """Sum a tensor over ranks; the gradient is the sum of the ranks' gradients."""
@@ -21,20 +23,20 @@ class _Total(torch.autograd.Function):
     def forward(ctx: Any, own: Tensor) -> Tensor:
         """Return the sum."""
         total = own.clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=data_group())
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Return the sum of gradients."""
         total = grads[0].clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=data_group())
         return total
 
 
 def total_over_ranks(own: Tensor) -> Tensor:
     """Return the sum of a tensor over ranks, with gradient; `own` itself in one process."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if n_data_ranks() == 1:
         return own
     found: Tensor = _Total.apply(own)  # type: ignore[no-untyped-call]
     return found

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from neurocli.core.errors import MissingDependencyError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.nn.causal_conv import causal_conv
-from neurocli.core.nn.mamba2_fused import fused_inner, stream_block
+from neurocli.core.nn.mamba2_fused import empty_carry, fused_inner, stream_block
 from neurocli.core.nn.mamba2_parts import Layout, Weights
 from neurocli.core.nn.norms import RMSNorm, RMSNormGated
 from neurocli.core.nn.products import fast_products
+from neurocli.core.nn.sequence_parallel import Border
 from neurocli.core.nn.shapes import expect_shape
 from neurocli.core.nn.sizes import HEAD_SIZES, head_size
 from neurocli.core.nn.ssd import segment_ids, ssd_scan
@@ -121,13 +122,17 @@ class Mamba2(nn.Module):
         for parameter in (self.dt_bias, self.A_log, self.D):
             parameter._no_weight_decay = True  # type: ignore[attr-defined]
 
-    def forward(self, u: Tensor, seq_idx: Tensor | None = None) -> Tensor:
-        """Mix whole sequences.
+    def forward(
+        self, u: Tensor, seq_idx: Tensor | None = None, border: Border | None = None
+    ) -> Tensor:
+        """Mix whole sequences, or this rank's share of them.
 
         Args:
             u: Tokens (b,L,E).
             seq_idx: Segment of each token (b,L), integer: neither the convolution nor the state
                 crosses a place where it changes. None for one segment per row.
+            border: Where the share meets those of other ranks; the scan is then torch's, whatever
+                the backend. None for whole sequences.
 
         Returns:
             Tokens (b,L,E).
@@ -141,16 +146,17 @@ class Mamba2(nn.Module):
         if seq_idx is not None:
             sizes = dict(zip(("batch", "length"), u.shape[:2], strict=True))
             expect_shape("seq_idx", seq_idx, sizes, f"u {tuple(u.shape)}")
-            segments = segment_ids(seq_idx)
-        if self._choose_scan(u) is ssd_scan:
-            return self._forward_fused(u, segments)
+            segments = segment_ids(seq_idx if border is None else border.with_before(seq_idx))
+        if border is not None or self._choose_scan(u) is ssd_scan:
+            self.scan_backend = "torch"
+            return self._forward_fused(u, segments, border)
         z, xBC, dt = self._project(u)
         taps = self.conv1d.weight.squeeze(1)
         xBC = causal_conv(xBC, taps, self.conv1d.bias, segments=segments)
         y, _ = self._scan(F.silu(xBC), dt, seq_idx=segments)
         return cast(Tensor, self.out_proj(self.norm(y, z)))
 
-    def _forward_fused(self, u: Tensor, segments: Tensor | None) -> Tensor:
+    def _forward_fused(self, u: Tensor, segments: Tensor | None, border: Border | None) -> Tensor:
         """Mix whole sequences in plain torch, block by block."""
         layout = Layout(
             d_inner=self.d_inner,
@@ -165,12 +171,20 @@ class Mamba2(nn.Module):
             chunk_size=self.chunk_size,
         )
         weights = self._inner_weights()
+        carry = None
         if not torch.is_grad_enabled():
             projections = (self.in_proj.weight, self.out_proj.weight)
-            return stream_block(u, projections, weights, layout, segments)
+            if border is not None:
+                u, carry = border.receive(u, empty_carry(u, weights, layout))
+            mixed, left = stream_block(u, projections, weights, layout, segments, carry)
+            return mixed if border is None else border.send(mixed, left)
         with fast_products(u.device):
             projected = self.in_proj(u)
-            mixed = fused_inner(projected, weights, layout, segments)
+            if border is not None:
+                projected, carry = border.receive(projected, empty_carry(u, weights, layout))
+            mixed, left = fused_inner(projected, weights, layout, segments, carry)
+            if border is not None:
+                mixed = border.send(mixed, left)
             return cast(Tensor, self.out_proj(mixed))
 
     def _inner_weights(self) -> Weights:

@@ -23,6 +23,7 @@ from neurocli.core.nn.mamba2_parts import (
     Weights,
     convolve,
     convolve_back,
+    convolve_back_before,
     gated_norm,
     gated_norm_back,
     scan_tokens,
@@ -30,75 +31,97 @@ from neurocli.core.nn.mamba2_parts import (
     steps_back,
 )
 from neurocli.core.nn.products import fast_products
+from neurocli.core.nn.sequence_parallel import Carry
 from neurocli.core.nn.ssd_backward import Gradients
 from neurocli.core.nn.ssd_block import Tokens, Work, choose_chunk, log_decays
 from neurocli.core.nn.ssd_blocks import row_blocks, scan_block, scan_block_back
 
 
+def empty_carry(like: Tensor, weights: Weights, layout: Layout) -> Carry:
+    """Return what stands before the first token of sequences (b,L,...): zeros."""
+    tail = weights.A.new_zeros(like.shape[0], layout.taps - 1, layout.channels)
+    width = layout.d_inner // layout.groups
+    return Carry(tail, weights.A.new_zeros(like.shape[0], layout.groups, layout.state, width))
+
+
 def fused_inner(
-    projected: Tensor, weights: Weights, layout: Layout, segments: Tensor | None
-) -> Tensor:
+    projected: Tensor,
+    weights: Weights,
+    layout: Layout,
+    segments: Tensor | None,
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """Mix projected tokens: everything of a Mamba-2 block between its projections.
+
+    A sequence may be mixed piece by piece, each with the carry of the one before it: the outputs
+    and, through the carries, the gradients are those of the whole.
 
     Args:
         projected: in_proj's output (b,L,2I+2GN+H): gate z, channels xBC, raw step sizes dt.
         weights: Parameters, float32 or float64.
         layout: Sizes and options.
-        segments: Segment numbers (b,L) that never fall along a row, or None.
+        segments: Segment numbers that never fall along a row, or None: (b,L), or with a carry
+            (b,K-1+L), the tail's first.
+        carry: What the tokens before these left; None for a sequence's beginning.
 
     Returns:
-        Tokens (b,L,I) for out_proj, in the dtype of `projected`.
+        Tokens (b,L,I) for out_proj, in the dtype of `projected`, and what they leave.
     """
-    out: Tensor = _FusedInner.apply(  # type: ignore[no-untyped-call]
-        projected, *weights, layout, segments
+    n_before = 0 if carry is None else layout.taps - 1
+    start = empty_carry(projected, weights, layout) if carry is None else carry
+    out, tail, state = _FusedInner.apply(  # type: ignore[no-untyped-call]
+        projected, *start, *weights, layout, segments, n_before
     )
-    return out
+    return out, Carry(tail, state)
 
 
 class _FusedInner(torch.autograd.Function):
     """Run the blocks forward, and backward by hand."""
 
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, *arguments: Any) -> Tensor:
-        *parameters, layout, segments = arguments
-        weights = Weights(*parameters)
+    def forward(ctx: Any, projected: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        tail, state, *parameters, layout, segments, n_before = arguments
+        weights, state = Weights(*parameters), state.clone()
         work = _work(projected, weights)
         batch, length = projected.shape[:2]
         out = projected.new_empty(batch, length, layout.d_inner)
         scanned = weights.A.new_empty(batch, length, layout.d_inner)
-        state = _first_state(projected, weights, layout)
         states, chunks = [state.clone()], []
         with fast_products(projected.device):
             for rows in row_blocks(projected):
-                padded = _padded(projected, rows, layout, work)
-                convolved = convolve(padded, weights, segments, rows.start, work)
+                padded = _padded(projected, tail, rows, layout, work)
+                convolved = convolve(padded, weights, segments, rows.start + n_before, work)
                 raw_dt = projected[:, rows, layout.d_inner + layout.channels :]
                 tokens, _ = scan_tokens(convolved, raw_dt, weights, layout, work)
-                tokens = tokens._replace(segments=_with_before(segments, rows))
+                tokens = tokens._replace(segments=_with_before(segments, rows, n_before))
                 y = scanned[:, rows]
                 chunks.append(_scan(tokens, weights, layout, state, y, work))
                 states.append(state.clone())
                 values = _with_skip(y, tokens.x, weights, work)
                 z = projected[:, rows, : layout.d_inner]
                 out[:, rows] = gated_norm(values, z, weights, layout)[0]
-        ctx.save_for_backward(projected, *weights, segments, scanned, torch.stack(states))
-        ctx.layout, ctx.chunks = layout, chunks
-        return out
+        ctx.save_for_backward(projected, tail, *weights, segments, scanned, torch.stack(states))
+        ctx.layout, ctx.chunks, ctx.n_before = layout, chunks, n_before
+        return out, _last_inputs(tail, projected, layout), state
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        projected, *parameters, segments, scanned, states = ctx.saved_tensors
+    def backward(
+        ctx: Any, d_out: Tensor, d_last: Tensor, d_state: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        projected, tail, *parameters, segments, scanned, states = ctx.saved_tensors
         weights, layout = Weights(*parameters), ctx.layout
         work = _work(projected, weights)
         wide = log_decays(weights.A, weights.A).dtype
         sums = Weights(*(torch.zeros_like(part, dtype=wide) for part in weights))
-        d_projected = torch.empty_like(projected)
-        d_state = torch.zeros_like(states[0])
-        ahead = weights.A.new_zeros(projected.shape[0], layout.taps - 1, layout.channels)
+        d_projected, d_state = torch.empty_like(projected), d_state.clone()
+        ahead = torch.zeros_like(tail)  # of the first outputs of the block behind
         with fast_products(projected.device):
             for number, rows in reversed(list(enumerate(row_blocks(projected)))):
-                block = _BlockBack(projected, rows, weights, layout, segments, work)
+                padded = _padded(projected, tail, rows, layout, work)
+                block = _BlockBack(
+                    projected, padded, rows, weights, layout, (segments, ctx.n_before), work
+                )
                 d_tokens, d_raw_dt = block.scan(
                     d_out[:, rows],
                     scanned[:, rows],
@@ -112,8 +135,11 @@ class _FusedInner(torch.autograd.Function):
                 d_projected[:, rows, layout.d_inner : layout.d_inner + layout.channels] = (
                     block.convolution(d_tokens, ahead, sums)
                 )
+        known = segments if ctx.n_before else None
+        d_tail = convolve_back_before(ahead, weights, known)
+        _add_last(d_tail, d_projected, d_last, layout)
         d_weights = [total.to(part.dtype) for total, part in zip(sums, weights, strict=True)]
-        return d_projected, *d_weights, None, None
+        return d_projected, d_tail, d_state, *d_weights, None, None, None
 
 
 class _BlockBack:
@@ -122,20 +148,21 @@ class _BlockBack:
     def __init__(
         self,
         projected: Tensor,
+        padded: Tensor,
         rows: slice,
         weights: Weights,
         layout: Layout,
-        segments: Tensor | None,
+        segments: tuple[Tensor | None, int],
         work: Work,
     ) -> None:
         self.weights, self.layout, self.work = weights, layout, work
-        self.segments, self.start = segments, rows.start
+        (self.segments, n_before), self.padded = segments, padded
+        self.start = rows.start + n_before
         self.z = projected[:, rows, : layout.d_inner]
-        self.padded = _padded(projected, rows, layout, work)
-        self.convolved = convolve(self.padded, weights, segments, rows.start, work)
+        self.convolved = convolve(padded, weights, self.segments, self.start, work)
         raw_dt = projected[:, rows, layout.d_inner + layout.channels :]
         tokens, self.biased = scan_tokens(self.convolved, raw_dt, weights, layout, work)
-        self.tokens = tokens._replace(segments=_with_before(segments, rows))
+        self.tokens = tokens._replace(segments=_with_before(self.segments, rows, n_before))
 
     def scan(
         self,
@@ -203,7 +230,8 @@ def stream_block(
     weights: Weights,
     layout: Layout,
     segments: Tensor | None,
-) -> Tensor:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """Mix whole sequences without gradients in memory that does not grow with their length.
 
     Args:
@@ -211,17 +239,18 @@ def stream_block(
         projections: Weights of in_proj (2I+2GN+H,E) and out_proj (E,I).
         weights: Parameters, float32 or float64.
         layout: Sizes and options.
-        segments: Segment numbers (b,L) that never fall along a row, or None.
+        segments: As in `fused_inner`.
+        carry: What the tokens before these left; None for a sequence's beginning.
 
     Returns:
-        Tokens (b,L,E).
+        Tokens (b,L,E), and what they leave.
     """
     n_heads = weights.A.numel()
     parts = torch.split(projections[0], [layout.d_inner, layout.channels, n_heads])
     work, out = _work(F.linear(u[:, :1], parts[2]), weights), None
-    n_before = layout.taps - 1
-    tail = weights.A.new_zeros(u.shape[0], n_before, layout.channels)
-    state = _first_state(u, weights, layout)
+    n_before, n_known = layout.taps - 1, 0 if carry is None else layout.taps - 1
+    start = empty_carry(u, weights, layout) if carry is None else carry
+    tail, state = (part.clone() for part in start)
     with fast_products(u.device):
         for rows in row_blocks(u, share=2):  # its projections need room, too
             here = u[:, rows]
@@ -230,9 +259,9 @@ def stream_block(
             padded = work.buffer("padded", *shape, exact=True)
             padded[:, :n_before], padded[:, n_before:] = tail, channels
             tail.copy_(padded[:, here.shape[1] :])
-            convolved = convolve(padded, weights, segments, rows.start, work)
+            convolved = convolve(padded, weights, segments, rows.start + n_known, work)
             tokens, _ = scan_tokens(convolved, raw_dt, weights, layout, work)
-            tokens = tokens._replace(segments=_with_before(segments, rows))
+            tokens = tokens._replace(segments=_with_before(segments, rows, n_known))
             y = work.buffer("y", *z.shape, exact=True)
             _scan(tokens, weights, layout, state, y, work)
             values = _with_skip(y, tokens.x, weights, work)
@@ -241,7 +270,7 @@ def stream_block(
             out = u.new_empty(u.shape, dtype=mixed.dtype) if out is None else out
             out[:, rows] = mixed
     assert out is not None  # a sequence holds at least one token
-    return out
+    return out, Carry(tail, state)
 
 
 def _work(projected: Tensor, weights: Weights) -> Work:
@@ -250,12 +279,7 @@ def _work(projected: Tensor, weights: Weights) -> Work:
     return Work(dtype, product, projected.device)
 
 
-def _first_state(like: Tensor, weights: Weights, layout: Layout) -> Tensor:
-    width = layout.d_inner // layout.groups
-    return weights.A.new_zeros(like.shape[0], layout.groups, layout.state, width)
-
-
-def _padded(projected: Tensor, rows: slice, layout: Layout, work: Work) -> Tensor:
+def _padded(projected: Tensor, tail: Tensor, rows: slice, layout: Layout, work: Work) -> Tensor:
     """Copy a block's channels behind those of the K-1 tokens before it."""
     n_before = layout.taps - 1
     shape = (projected.shape[0], n_before + rows.stop - rows.start, layout.channels)
@@ -263,17 +287,34 @@ def _padded(projected: Tensor, rows: slice, layout: Layout, work: Work) -> Tenso
     first = max(rows.start - n_before, 0)
     n_missing = n_before - (rows.start - first)
     channels = slice(layout.d_inner, layout.d_inner + layout.channels)
-    padded[:, :n_missing] = 0
+    padded[:, :n_missing] = tail[:, n_before - n_missing :]
     padded[:, n_missing:] = projected[:, first : rows.stop, channels]
     return padded
 
 
-def _with_before(segments: Tensor | None, rows: slice) -> Tensor | None:
+def _last_inputs(tail: Tensor, projected: Tensor, layout: Layout) -> Tensor:
+    """Return the convolution's last K-1 inputs (b,K-1,C), some of the tail's where L is short."""
+    n_before = layout.taps - 1
+    own = projected[:, -n_before:, layout.d_inner : layout.d_inner + layout.channels]
+    return torch.cat([tail, own.to(tail.dtype)], 1)[:, own.shape[1] :]
+
+
+def _add_last(d_tail: Tensor, d_projected: Tensor, d_last: Tensor, layout: Layout) -> None:
+    """Add the gradient of `_last_inputs` to those of the tail and of the projected tokens."""
+    n_before = layout.taps - 1
+    own = d_projected[:, -n_before:, layout.d_inner : layout.d_inner + layout.channels]
+    n_own = own.shape[1]
+    own.add_(d_last[:, n_before - n_own :].to(own.dtype))
+    d_tail[:, n_own:].add_(d_last[:, : n_before - n_own])
+
+
+def _with_before(segments: Tensor | None, rows: slice, n_before: int) -> Tensor | None:
     """Return a block's segments behind that of the token before it."""
     if segments is None:
         return None
-    before = segments[:, max(rows.start - 1, 0)].unsqueeze(1)
-    return torch.cat([before, segments[:, rows]], 1)
+    first, last = rows.start + n_before, rows.stop + n_before
+    before = segments[:, max(first - 1, 0)].unsqueeze(1)
+    return torch.cat([before, segments[:, first:last]], 1)
 
 
 def _scan(

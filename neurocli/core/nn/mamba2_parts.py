@@ -160,6 +160,31 @@ def _reaches(segments: Tensor | None, start: int, length: int, lag: int) -> Tens
     return None if bool(same.all()) else same.unsqueeze(-1)
 
 
+def convolve_back_before(ahead: Tensor, weights: Weights, segments: Tensor | None) -> Tensor:
+    """Differentiate `convolve` to the tokens before a sequence.
+
+    Args:
+        ahead: Gradient of the first K-1 convolved tokens (b,K-1,C), zero where there are fewer.
+        weights: Parameters.
+        segments: Segment numbers (b,K-1+L), those of the tokens before it first; None for one.
+
+    Returns:
+        Gradient of the K-1 tokens before it (b,K-1,C).
+    """
+    n_before = ahead.shape[1]
+    d_before = torch.zeros_like(ahead)
+    for lag in range(1, n_before + 1):
+        reached = ahead[:, :lag]
+        if segments is not None:
+            here = segments[:, n_before : n_before + lag]
+            same = here == segments[:, n_before - lag : n_before - lag + here.shape[1]]
+            reached = reached[:, : here.shape[1]] * same.unsqueeze(-1)
+        n_read = reached.shape[1]
+        first = n_before - lag
+        d_before[:, first : first + n_read].addcmul_(reached, weights.taps[-1 - lag])
+    return d_before
+
+
 def scan_tokens(
     convolved: Tensor, raw_dt: Tensor, weights: Weights, layout: Layout, work: Work
 ) -> tuple[Tokens, Tensor]:

@@ -116,6 +116,11 @@ class FMambaConfig(ModelBlock):
         False, description="also scan the reversed tokens and add both; for mim and heads"
     )
     pe_seed: int = Field(0, ge=0, description="of the fixed random projection of positions")
+    mup_base_dim: int | None = Field(
+        None,
+        ge=8,
+        description="muP: embed_dim that train.lr was tuned at; null is off",
+    )
 
     @property
     def state_size(self) -> int:

@@ -19,6 +19,7 @@ from neurocli.core.engine.task import Batch, PrimaryMetric, Rows, StepOutput, Su
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
 from neurocli.core.nn.losses import LOSSES
+from neurocli.core.nn.sequence_parallel import SequenceGroup
 from neurocli.systems.fmri.config import FmriTaskBlock
 from neurocli.systems.fmri.masking import draw_mask, mask_grid
 from neurocli.systems.fmri.models.build import backbone_of
@@ -56,33 +57,38 @@ class MimTask(FmriTask):
         """
         given = {**batch, "clip": self.training_clip(batch)}
         losses, difference, _, mean = self._hidden(model, given)
-        if not losses.numel():
+        group = backbone_of(model).sequence
+        sums = _totals(group, difference.square(), mean.square())
+        if not sums[-1]:
             raise NeuroError(
                 "no brain patch of the batch is hidden, so there is nothing to predict",
                 where="task.mask_ratio",
                 hint="raise it, or use a smaller task.mask_patch_size",
             )
-        skill = 1 - ratio_of(float(difference.square().sum()), float(mean.square().sum()))
-        return StepOutput(losses.mean(), {"skill_vs_mean": skill}, terms=len(losses))
+        skill = 1 - ratio_of(*sums[:2])
+        return StepOutput(group.mean(losses), {"skill_vs_mean": skill}, terms=int(sums[-1]))
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of sums over hidden voxels per clip."""
         rows: Rows = []
+        group = backbone_of(model).sequence
         for i, name in enumerate(batch["participant"]):
             one = {"clip": batch["clip"][i : i + 1], "brain": batch["brain"][i : i + 1]}
             losses, difference, zero, mean = self._hidden(
                 model, {**one, "draw": batch["draw"][i : i + 1]}
             )
+            squares = (part.double().square() for part in (difference, mean, zero))
+            loss, sse, sse_mean, sse_zero, n = _totals(group, losses.double(), *squares)
             rows.append(
                 {
                     "participant": name,
                     "subject": batch["subject"][i],
                     "start": batch["start"][i],
-                    "loss": float(losses.double().sum()),
-                    "sse": float(difference.double().square().sum()),
-                    "sse_mean": float(mean.double().square().sum()),
-                    "sse_zero": float(zero.double().square().sum()),
-                    "n": losses.numel(),
+                    "loss": loss,
+                    "sse": sse,
+                    "sse_mean": sse_mean,
+                    "sse_zero": sse_zero,
+                    "n": int(n),
                 }
             )
             if self.n_pictures > 0:
@@ -138,7 +144,9 @@ class MimTask(FmriTask):
         masked = self._masks(backbone, batch["draw"]).to(batch["clip"].device)
         output: dict[str, Any] = model(batch["clip"], batch["brain"], masked=masked)
         hidden, patches = output["masked"], output["patches"]
-        seen = place_means(patches, output["token_index"], backbone.grid, seen=~hidden)
+        index, group = output["token_index"], backbone.sequence
+        shown = ~hidden if group.size == 1 else ~hidden & output["own"]
+        seen = place_means(patches, index, backbone.grid, seen=shown, group=group)
         wanted = patches[hidden]
         difference = output["pred"][hidden].to(wanted.dtype) - wanted
         losses = LOSSES[task.loss or "l1"](difference)
@@ -153,6 +161,13 @@ class MimTask(FmriTask):
             for draw in draws
         ]
         return torch.from_numpy(np.stack(masks))
+
+
+def _totals(group: SequenceGroup, *parts: Tensor) -> list[float]:
+    """Return the sums of equally long parts over all processes, and then their length."""
+    sums = [part.detach().sum().double() for part in parts]
+    sums.append(sums[0].new_tensor(float(parts[0].numel())))
+    return group.total(torch.stack(sums)).tolist()
 
 
 def _loss(columns: Columns) -> float:

@@ -38,6 +38,7 @@ from neurocli.systems.fmri.models.forecast import (
     same_place_persistence,
 )
 from neurocli.systems.fmri.models.head_parts import mean_token
+from neurocli.systems.fmri.models.shares import counted
 from neurocli.systems.fmri.reconstruction import next_picture
 
 _SUMS = ("sum_all", "sum_zero", "n_all", "sse_model", "sse_persistence", "n_compared")
@@ -69,9 +70,9 @@ class FmriTask(Task):
 
     def embed_step(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean token of each clip after the backbone's last norm, (B, E) float32."""
-        output = backbone_of(model)(batch["clip"], batch["brain"])
-        index = output["token_index"]
-        return mean_token(output["features"], index >= 0 if index.ndim == 2 else None).float()
+        backbone = backbone_of(model)
+        output, group = backbone(batch["clip"], batch["brain"]), backbone.sequence
+        return mean_token(output["features"], counted(output, group), group=group).float()
 
     def init_from(self, model: nn.Module, weights: Mapping[str, Tensor]) -> str:
         """Start the backbone of `model` from weights of any model of this family.
@@ -126,25 +127,26 @@ class ArTask(FmriTask):
         task = cast(FmriTaskBlock, self.config.task)
         given = {**batch, "clip": self.training_clip(batch)}
         pred, patches, index, n_times = self._forecast(model, given)
-        loss = next_token_loss(
-            pred, patches, index, loss=self._loss, jumps=task.place_jumps, n_times=n_times
-        )
-        sums = same_place_persistence(pred, patches, index, n_times)
-        terms = n_targets(index, len(pred), jumps=task.place_jumps, n_times=n_times)
+        options: dict[str, Any] = {"jumps": task.place_jumps, "n_times": n_times}
+        group = backbone_of(model).sequence
+        loss = next_token_loss(pred, patches, index, loss=self._loss, group=group, **options)
+        sums = same_place_persistence(pred, patches, index, n_times, group=group)
+        terms = n_targets(index, len(pred), group=group, **options)
         return StepOutput(loss, {"skill_vs_persistence": sums.skill}, terms=terms)
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return one row of error sums per clip; they add up over clips and people."""
         task = cast(FmriTaskBlock, self.config.task)
         preds, all_patches, index, n_times = self._forecast(model, batch)
+        group = backbone_of(model).sequence
         rows: Rows = []
         for i, name in enumerate(batch["participant"]):
             own = index if index.ndim == 1 else index[i][index[i] >= 0]
             pred = preds[i : i + 1, : own.numel()]
             patches = all_patches[i : i + 1, : own.numel()]
-            sums = same_place_persistence(pred, patches, own, n_times)
+            sums = same_place_persistence(pred, patches, own, n_times, group=group)
             options: dict[str, Any] = {"jumps": task.place_jumps, "n_times": n_times}
-            options["loss"] = self._loss
+            options |= {"loss": self._loss, "group": group}
             rows.append(
                 {
                     "participant": name,
@@ -172,11 +174,12 @@ class ArTask(FmriTask):
 
     def _forecast(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, int]:
         """Return predictions and patches in one space, the tokens' places, and times of a place."""
-        output, grid = model(batch["clip"], batch["brain"]), backbone_of(model).grid
-        index = output["token_index"]
+        output, backbone = model(batch["clip"], batch["brain"]), backbone_of(model)
+        index, grid, group = output["token_index"], backbone.grid, backbone.sequence
         target = cast(FmriTaskBlock, self.config.task).ar_target
+        own = None if group.size == 1 else output["own"]
         pred, patches = forecast_space(
-            output["pred"], output["patches"], index, target=target, grid=grid
+            output["pred"], output["patches"], index, target=target, grid=grid, own=own, group=group
         )
         return pred, patches, index, grid[3]
 

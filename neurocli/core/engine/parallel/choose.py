@@ -61,7 +61,7 @@ def check_shares(team: Team, sizes: Sequence[int], task: Task, model: nn.Module)
     Raises:
         UsageError: A batch has fewer samples than there are ranks, where that matters.
     """
-    smallest, n = min(sizes), team.n_ranks
+    smallest, n = min(sizes), team.n_shares
     if smallest >= n:
         return
     if max(sizes) < n:

@@ -38,12 +38,23 @@ class Team:
     def __init__(self, place: Place = Place(), store: Any = None) -> None:
         self.rank, self.n_ranks, self.local_rank = place.rank, place.n_ranks, place.local_rank
         self.strategy = "none"
+        self.n_together = 1
         self._store = store
 
     @property
     def is_first(self) -> bool:
         """Return whether this is rank 0, which writes and answers."""
         return self.rank == 0
+
+    @property
+    def n_shares(self) -> int:
+        """Return among how many the samples of a batch are divided: `n_together` share each."""
+        return self.n_ranks // self.n_together
+
+    @property
+    def data_rank(self) -> int:
+        """Return which of these shares is this rank's."""
+        return self.rank // self.n_together
 
     @property
     def is_alone(self) -> bool:

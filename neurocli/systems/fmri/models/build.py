@@ -19,6 +19,7 @@ from neurocli.systems.fmri.config import (
 )
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.heads import FMambaWithHead, build_head
+from neurocli.systems.fmri.models.mup import apply_mup
 from neurocli.systems.fmri.models.projection import FMambaWithProjection
 
 
@@ -38,17 +39,22 @@ def build(config: RunConfig, info: Mapping[str, Any]) -> nn.Module:
         UsageError: The sizes do not fit together, what fits is named; or the objective predicts
             tokens that the model has already seen.
     """
+    model: nn.Module
     objective = objective_of(config, info)
     if objective == "contrastive":
         backbone = _backbone(config, info, pretraining=False)
-        return FMambaWithProjection(backbone, cast(FmriTaskBlock, config.task).projection_dim)
+        model = FMambaWithProjection(backbone, cast(FmriTaskBlock, config.task).projection_dim)
+        apply_mup(model, cast(FMambaConfig, config.model))
+        return model
     if objective == "ar" and cast(FMambaConfig, config.model).bidirectional:
         raise UsageError(
             "a model that reads both ways has seen the token that ar asks it to predict",
             where="model.bidirectional",
             hint="set it to false, or pretrain with mim or contrastive",
         )
-    return _backbone(config, info, pretraining=True, mask_token=objective == "mim")
+    model = _backbone(config, info, pretraining=True, mask_token=objective == "mim")
+    apply_mup(model, cast(FMambaConfig, config.model))
+    return model
 
 
 def build_with_head(config: RunConfig, info: Mapping[str, Any]) -> FMambaWithHead:
@@ -64,7 +70,9 @@ def build_with_head(config: RunConfig, info: Mapping[str, Any]) -> FMambaWithHea
     model = cast(FMambaHeadConfig, config.model)
     n_outputs = int(info.get("n_outputs", 2))
     head = build_head(model.head, model.embed_dim, n_outputs, keep_dt_init=model.keep_dt_init)
-    return FMambaWithHead(_backbone(config, info, pretraining=False), head)
+    whole = FMambaWithHead(_backbone(config, info, pretraining=False), head)
+    apply_mup(whole, model)
+    return whole
 
 
 def _backbone(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.nn.gathered import any_over_ranks
 from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
+from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 from neurocli.core.nn.shapes import ShapeError
 from neurocli.systems.fmri.models.embedder import TokenEmbedder
 from neurocli.systems.fmri.models.forecast import next_token_loss
@@ -31,11 +32,11 @@ from neurocli.systems.fmri.models.patches import (
     check_clip,
     check_token_mask,
     foreground_tokens,
-    kept_index,
     patchify,
     token_grid,
 )
 from neurocli.systems.fmri.models.ready import check_ready, own_patches, whole_raster
+from neurocli.systems.fmri.models.shares import Borders, FMambaOutput, share_of
 
 TOKEN_MASKS = {
     "union": "keep what is brain in any sample of the batch",
@@ -44,23 +45,6 @@ TOKEN_MASKS = {
 }
 _MINIMUM_BACKGROUND = "znorm_minback"
 _CPU_CHUNK = 64  # fastest on a CPU; the result does not depend on it
-
-
-class FMambaOutput(TypedDict):
-    """What a forward pass returns.
-
-    With `token_mask="per-sample"` the token axis is padded with zeros to the longest sample, the
-    mask is (B,N) and the index (B,K) with -1 for padding; else they are (N,) and (K,). `masked`
-    (B,K), given when tokens were hidden, says which of the kept ones were.
-    """
-
-    patches: Tensor
-    features: Tensor
-    last_block_out: Tensor
-    token_mask: Tensor
-    token_index: Tensor
-    pred: NotRequired[Tensor]
-    masked: NotRequired[Tensor]
 
 
 class FMamba(nn.Module):
@@ -149,6 +133,15 @@ class FMamba(nn.Module):
         )
         self.norm = RMSNorm(embed_dim)
         self.output_layer = nn.Linear(embed_dim, n_voxels) if pretraining else None
+        self.sequence, self._n_before = WHOLE, d_conv - 1
+
+    def divide_sequence(self, group: SequenceGroup) -> None:
+        """Share the tokens of every batch with other processes, which are given the same batches.
+
+        Args:
+            group: The processes; see `core.nn.sequence_parallel`.
+        """
+        self.sequence = group
 
     def forward(
         self, x: Tensor, brain: Tensor | None = None, *, masked: Tensor | None = None
@@ -176,27 +169,33 @@ class FMamba(nn.Module):
         patches, mask = self._patches(x, brain)
         if masked is not None:
             check_token_mask("masked", masked, mask.expand(x.shape[0], -1))
-        index = kept_index(mask)
-        hidden = None if masked is None else _at(masked, index)
-        if mask.ndim == 1:
-            kept = patches if index.numel() == mask.numel() else patches[:, index]
-            features, last = self._encode(self.embedder(kept, index, hidden), None)
+        share = share_of(mask, self.sequence, n_before=self._n_before)
+        sample, place, n_own = share.sample, share.place[: share.n_own], share.n_own
+        if sample is None:
+            kept = patches if len(share.index) == mask.numel() else patches[:, share.index]
+            hidden = None if masked is None else masked[:, place]
         else:
-            # Boolean indexing packs the samples one after the other into a single sequence.
-            sample, place = mask.nonzero(as_tuple=True)
-            own = None if masked is None else masked[sample, place].unsqueeze(0)
-            packed = (own_patches(patches, mask) if x.ndim == 3 else patches[sample, place])[None]
-            features, last = self._encode(self.embedder(packed, place, own), sample.unsqueeze(0))
-            kept, features, last = (
-                _unpacked(part[0], index >= 0) for part in (packed, features, last)
-            )
+            # Packed one after the other, the samples are a single sequence.
+            if x.ndim == 3:
+                kept = own_patches(patches, mask)[share.rows].unsqueeze(0)
+            else:
+                kept = patches[sample, share.place].unsqueeze(0)
+            hidden = None if masked is None else masked[sample[:n_own], place].unsqueeze(0)
+        tokens = self.embedder(kept[:, :n_own], place, hidden)
+        features, last = self._encode(tokens, share.seq_idx, share.borders)
+        features = share.laid_out(features, own=True)
         output = FMambaOutput(
-            patches=kept, features=features, last_block_out=last, token_mask=mask, token_index=index
+            patches=share.laid_out(kept, own=False),
+            features=features,
+            last_block_out=share.laid_out(last, own=True),
+            token_mask=mask,
+            token_index=share.index,
+            own=share.own,
         )
         if self.output_layer is not None:
             output["pred"] = self.output_layer(features)
-        if hidden is not None:
-            output["masked"] = hidden
+        if masked is not None:
+            output["masked"] = share.at(masked)
         return output
 
     def ar_loss(self, x: Tensor, brain: Tensor | None = None) -> Tensor:
@@ -225,7 +224,8 @@ class FMamba(nn.Module):
                 hint="set it to false for next-token prediction",
             )
         output = self(x, brain)
-        return next_token_loss(output["pred"], output["patches"], output["token_index"])
+        pred, patches, index = output["pred"], output["patches"], output["token_index"]
+        return next_token_loss(pred, patches, index, group=self.sequence)
 
     def fitted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights whose positions are those of this model's grid, ready to be loaded.
@@ -259,18 +259,30 @@ class FMamba(nn.Module):
         layer = cast(nn.ModuleList, self.mamba_layers[0])
         return cast(Mamba2, layer[1]).scan_backend
 
-    def _encode(self, tokens: Tensor, seq_idx: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _encode(
+        self, tokens: Tensor, seq_idx: Tensor | None, borders: Borders
+    ) -> tuple[Tensor, Tensor]:
         branch = tokens
         for layer in self.mamba_layers:
             norm, mixer = cast(nn.ModuleList, layer)
-            normed = norm(tokens)
-            branch = mixer(normed, seq_idx)
-            if self.bidirectional:
-                # Reversed packed samples stay apart: only their order and their tokens' turns.
-                turned = None if seq_idx is None else seq_idx.flip(1)
-                branch = branch + mixer(normed.flip(1), turned).flip(1)
+            branch = self._mix(mixer, norm(tokens), seq_idx, borders)
             tokens = tokens + branch
         return self.norm(tokens), branch
+
+    def _mix(
+        self, mixer: nn.Module, normed: Tensor, seq_idx: Tensor | None, borders: Borders
+    ) -> Tensor:
+        """Scan the tokens, and from the end too where both ways are read."""
+        forth, back = borders
+        if not self.bidirectional:
+            return cast(Tensor, mixer(normed, seq_idx, forth))
+        # Reversed packed samples stay apart: only their order and their tokens' turns.
+        turned = None if seq_idx is None else seq_idx.flip(1)
+        if self.sequence.comes_first("forth"):
+            branch = mixer(normed, seq_idx, forth)
+            return cast(Tensor, branch + mixer(normed.flip(1), turned, back).flip(1))
+        branch = mixer(normed.flip(1), turned, back).flip(1)
+        return cast(Tensor, mixer(normed, seq_idx, forth) + branch)
 
     def _patches(self, x: Tensor, brain: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return patches of the raster (B,N,F) and the mask of the tokens to keep.
@@ -330,16 +342,3 @@ def _head_size(embed_dim: int, expand: int) -> int:
             hint=f"embed_dim that can be built: {', '.join(fitting)}; multiples of 32 are fastest",
         )
     return size
-
-
-def _at(mask: Tensor, index: Tensor) -> Tensor:
-    """Return a mask (B,N) at the kept tokens (B,K), false where there is padding."""
-    places = index.expand(mask.shape[0], -1)
-    return mask.gather(1, places.clamp(min=0)) & (places >= 0)
-
-
-def _unpacked(packed: Tensor, real: Tensor) -> Tensor:
-    """Lay packed tokens (M,F) out as (B,K,F), zero where a sample has no more tokens."""
-    laid_out = packed.new_zeros(*real.shape, packed.shape[-1])
-    laid_out[real] = packed
-    return laid_out

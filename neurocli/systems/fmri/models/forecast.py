@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neurocli.core.errors import NeuroError
 from neurocli.core.nn.losses import LOSSES
+from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 
 _LEAST_SD = 1e-6  # a voxel that never changes is left at 0
 
@@ -74,7 +75,14 @@ class ForecastSums:
 
 
 def forecast_space(
-    pred: Tensor, patches: Tensor, token_index: Tensor, *, target: str, grid: Sequence[int]
+    pred: Tensor,
+    patches: Tensor,
+    token_index: Tensor,
+    *,
+    target: str,
+    grid: Sequence[int],
+    own: Tensor | None = None,
+    group: SequenceGroup = WHOLE,
 ) -> tuple[Tensor, Tensor]:
     """Bring predictions and patches into one space, where their difference is the error.
 
@@ -85,6 +93,8 @@ def forecast_space(
         target: What the output means: raw, the next patch; residual, its change from this one;
             voxel, the next patch with each voxel of a place scaled over the clip.
         grid: Tokens along H, W, D, T.
+        own: Which tokens are this process's, like `token_index`; None for all.
+        group: The processes that share the tokens.
 
     Returns:
         Predictions of the next patch and patches, in the units of the target.
@@ -92,11 +102,18 @@ def forecast_space(
     if target == "residual":
         return pred + patches.to(pred.dtype), patches
     if target == "voxel":
-        return pred, scaled_per_voxel(patches, token_index, grid)
+        return pred, scaled_per_voxel(patches, token_index, grid, own=own, group=group)
     return pred, patches
 
 
-def scaled_per_voxel(patches: Tensor, token_index: Tensor, grid: Sequence[int]) -> Tensor:
+def scaled_per_voxel(
+    patches: Tensor,
+    token_index: Tensor,
+    grid: Sequence[int],
+    *,
+    own: Tensor | None = None,
+    group: SequenceGroup = WHOLE,
+) -> Tensor:
     """Scale each voxel of a place to mean 0 and SD 1 over the kept tokens of its clip.
 
     With several frames in a patch each of its frames counts as a voxel of its own.
@@ -105,17 +122,24 @@ def scaled_per_voxel(patches: Tensor, token_index: Tensor, grid: Sequence[int]) 
         patches: Voxels of the kept tokens (B,K,F).
         token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
         grid: Tokens along H, W, D, T.
+        own: Which tokens are this process's, like `token_index`; None for all.
+        group: The processes that share the tokens.
 
     Returns:
         (B,K,F); voxels that do not change become 0.
     """
-    mean = place_means(patches, token_index, grid)
-    square = place_means((patches - mean).square(), token_index, grid)
+    mean = place_means(patches, token_index, grid, seen=own, group=group)
+    square = place_means((patches - mean).square(), token_index, grid, seen=own, group=group)
     return (patches - mean) / (square.sqrt() + _LEAST_SD)
 
 
 def place_means(
-    patches: Tensor, token_index: Tensor, grid: Sequence[int], *, seen: Tensor | None = None
+    patches: Tensor,
+    token_index: Tensor,
+    grid: Sequence[int],
+    *,
+    seen: Tensor | None = None,
+    group: SequenceGroup = WHOLE,
 ) -> Tensor:
     """Return the mean of each place over its tokens in time, for every token (B,K,F).
 
@@ -124,6 +148,7 @@ def place_means(
         token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
         grid: Tokens along H, W, D, T.
         seen: Tokens that count (B,K), bool; None for all. Places without any give 0.
+        group: The processes that share the tokens; each counts what it has seen.
     """
     n_places = grid[0] * grid[1] * grid[2]
     index = token_index.expand(patches.shape[:2])
@@ -134,7 +159,7 @@ def place_means(
     shape = (patches.shape[0], n_places + 1, patches.shape[2])
     sums = patches.new_zeros(shape).scatter_add_(1, place.expand_as(patches), patches * weights)
     total = patches.new_zeros(*shape[:2], 1).scatter_add_(1, place, weights)
-    means = sums / total.clamp(min=1)
+    means = group.total(sums) / group.total(total).clamp(min=1)
     return means.gather(1, place.expand_as(patches))
 
 
@@ -146,6 +171,7 @@ def next_token_loss(
     loss: str = "mse",
     jumps: bool = True,
     n_times: int = 1,
+    group: SequenceGroup = WHOLE,
 ) -> Tensor:
     """Return the mean loss of next-token prediction.
 
@@ -156,6 +182,7 @@ def next_token_loss(
         loss: A name of `LOSSES`.
         jumps: Whether targets at another place than the token before them count.
         n_times: Tokens along time, gT; needed without jumps.
+        group: The processes that share the tokens; each is given the one behind its own.
 
     Returns:
         Scalar in float32 or wider, over all voxels of all real targets.
@@ -163,27 +190,34 @@ def next_token_loss(
     Raises:
         NeuroError: Fewer than two tokens are kept, or there is no target left.
     """
-    if token_index.shape[-1] < 2 or not bool((token_index[..., 1:] >= 0).any()):
+    real = token_index[..., 1:] >= 0
+    if not group.count(real):
         raise NeuroError(
             f"{token_index.shape[-1]} brain token is kept; next-token prediction needs two",
             hint="use smaller patches or a longer clip, or check the brain mask",
         )
     losses = LOSSES[loss](_errors(pred[:, :-1], patches[:, 1:]))
-    real = token_index[..., 1:] >= 0
     if not jumps:
         real = real & _same_place(token_index, n_times)
-        if not bool(real.any()):
+        if not group.count(real):
             raise NeuroError(
                 f"{n_times} token along time leaves no target without place jumps",
                 where="task.place_jumps",
                 hint="use a longer clip or a patch of fewer frames, or set it to true",
             )
     elif token_index.ndim == 1:
-        return losses.mean()
-    return losses[real.expand(losses.shape[:2])].mean()
+        return group.mean(losses)
+    return group.mean(losses[real.expand(losses.shape[:2])])
 
 
-def n_targets(token_index: Tensor, n_samples: int, *, jumps: bool, n_times: int) -> int:
+def n_targets(
+    token_index: Tensor,
+    n_samples: int,
+    *,
+    jumps: bool,
+    n_times: int,
+    group: SequenceGroup = WHOLE,
+) -> int:
     """Return of how many targets `next_token_loss` is the mean.
 
     Args:
@@ -191,11 +225,12 @@ def n_targets(token_index: Tensor, n_samples: int, *, jumps: bool, n_times: int)
         n_samples: B.
         jumps: Whether targets at another place than the token before them count.
         n_times: Tokens along time, gT.
+        group: The processes that share the tokens.
     """
     real = token_index[..., 1:] >= 0
     if not jumps:
         real = real & _same_place(token_index, n_times)
-    return int(real.sum()) * (n_samples if token_index.ndim == 1 else 1)
+    return group.count(real) * (n_samples if token_index.ndim == 1 else 1)
 
 
 def _same_place(token_index: Tensor, n_times: int) -> Tensor:
@@ -205,7 +240,12 @@ def _same_place(token_index: Tensor, n_times: int) -> Tensor:
 
 
 def same_place_persistence(
-    pred: Tensor, patches: Tensor, token_index: Tensor, n_times: int
+    pred: Tensor,
+    patches: Tensor,
+    token_index: Tensor,
+    n_times: int,
+    *,
+    group: SequenceGroup = WHOLE,
 ) -> ForecastSums:
     """Sum what is needed to compare a model with persistence.
 
@@ -218,6 +258,7 @@ def same_place_persistence(
         patches: Voxels of the kept tokens (B,K,F).
         token_index: Places of the kept tokens (K,), or (B,K) with -1 for padding.
         n_times: Tokens along time, gT.
+        group: The processes that share the tokens.
 
     Returns:
         Sums over the batch, in float64.
@@ -227,13 +268,17 @@ def same_place_persistence(
     model = _errors(pred[:, :-1], patches[:, 1:]).square().detach().double().sum(-1)
     persistence = _errors(patches[:, :-1], patches[:, 1:]).square().detach().double().sum(-1)
     real, same_place = real.expand_as(model), same_place.expand_as(model)
+    sums = [model[real].sum(), real.sum(), model[same_place].sum()]
+    sums += [persistence[same_place].sum(), same_place.sum()]
+    # One transfer from the device, and between processes, for all.
+    values = group.total(torch.stack([value.double() for value in sums])).tolist()
     n_voxels = patches.shape[-1]
     return ForecastSums(
-        sse_all=float(model[real].sum()),
-        n_all=int(real.sum()) * n_voxels,
-        sse_model=float(model[same_place].sum()),
-        sse_persistence=float(persistence[same_place].sum()),
-        n_compared=int(same_place.sum()) * n_voxels,
+        sse_all=values[0],
+        n_all=int(values[1]) * n_voxels,
+        sse_model=values[2],
+        sse_persistence=values[3],
+        n_compared=int(values[4]) * n_voxels,
     )
 
 

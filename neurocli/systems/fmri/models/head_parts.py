@@ -8,20 +8,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
+
 _INIT_STD = 0.02
 
 
-def mean_token(features: Tensor, real: Tensor | None) -> Tensor:
+def mean_token(features: Tensor, real: Tensor | None, *, group: SequenceGroup = WHOLE) -> Tensor:
     """Return the mean of the real tokens, (B,E).
 
     Args:
         features: Token features (B,K,E).
-        real: Mask (B,K) of the tokens that count; None for all.
+        real: Mask (B,K) of the tokens that count; None for all, in one process.
+        group: The processes that share the tokens.
     """
     if real is None:
         return features.mean(1)
     weights = real.to(features.dtype).unsqueeze(-1)
-    return (features * weights).sum(1) / weights.sum(1)
+    return group.total((features * weights).sum(1)) / group.total(weights.sum(1))
 
 
 def last_token(features: Tensor, real: Tensor | None) -> Tensor:

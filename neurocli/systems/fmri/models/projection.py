@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.head_parts import mean_token
+from neurocli.systems.fmri.models.shares import counted
 
 
 class ProjectionOutput(TypedDict):
@@ -49,7 +50,7 @@ class FMambaWithProjection(nn.Module):
             NeuroError: The clip does not fit the backbone.
         """
         output = self.model(x, brain)
-        index, features = output["token_index"], output["features"]
-        mean = mean_token(features, index >= 0 if index.ndim == 2 else None)
+        features, group = output["features"], self.model.sequence
+        mean = mean_token(features, counted(output, group), group=group)
         vectors = F.normalize(self.projection(mean), dim=-1)
         return ProjectionOutput(projected=vectors, features=features)
