@@ -34,11 +34,12 @@ _OPEN_FILES = 32  # well under the usual limit of 1024 open files, also with sev
 
 @dataclass(frozen=True)
 class Run:
-    """Name one stored run: its id, its person, its file."""
+    """Name one stored run: its id, its person, its file, and which of joined datasets it is of."""
 
     subject: str
     participant: str
     path: Path
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,10 @@ class ClipSet:
     def __len__(self) -> int:
         """Return how many clips there are."""
         return len(self.clips)
+
+    def dataset(self, index: int) -> str | None:
+        """Return which of joined datasets a clip is of."""
+        return self.reader.runs[self.clips[index][0]].dataset
 
     @property
     def participants(self) -> list[str]:
