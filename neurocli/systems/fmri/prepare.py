@@ -29,7 +29,7 @@ from neurocli.systems.fmri.store import open_store
 from neurocli.systems.fmri.store_base import Float32, RunInfo, RunStore
 from neurocli.systems.fmri.write_run import WrittenRun, write_run
 
-FORMAT_VERSION = "fmri-run/4"
+FORMAT_VERSION = "fmri-run/5"
 """Changes whenever the output of `process_run` does, the painted runs of `dummy` included."""
 
 RUN_FILE, QC_FILE = "bold.h5", "qc.json"

@@ -209,6 +209,5 @@ def test_a_run_is_judged_by_dataset_and_knows_whom_it_saw(
     plan = neurocli.train("fmamba", data=list(pair), pretrain="ar", set=TINY, dry_run=True).plan
     assert plan is not None
     assert [row["name"] for row in plan["info"]["datasets"]] == ["a", "b"]
-    page = neurocli.report(run.run, out=tmp_path / "report.html")
     make_report([run.run], tmp_path / "report.html")
     assert "a, b" in (tmp_path / "report.html").read_text()
