@@ -84,7 +84,8 @@ def test_mean_and_spread_are_those_of_what_is_stored(tmp_path: Path, scaling: st
     store = open_store(tmp_path / "item" / "bold.h5")
     stored = store.read_packed(slice(None)).astype(np.float64)
     std = stored.std(axis=0, ddof=1)
-    np.testing.assert_allclose(store.voxel_std_V, std, rtol=2e-3, atol=1e-7)
+    # From 32 steps on rounding adds errors of 1/110 of the spread, of which 12 frames leave a half.
+    np.testing.assert_allclose(store.voxel_std_V, std, rtol=1e-2, atol=1e-7)
     # Rounding moves a mean by at most half a step, and a voxel changes by many of them.
     assert (
         np.abs(store.voxel_mean_V - stored.mean(axis=0)) <= 0.02 * std + 1e-6 * np.abs(stored).max()
