@@ -8,11 +8,17 @@ cleaner half. Peers: MONAI LoadImage and one `frame_{i}.pt` per volume in the or
 family, and nilearn's masking. `*_inflate_share` is the time of isal inflating the file over that of
 the whole work, without start and imports; ours inflates in a thread of its own, so that wall time
 on two free cores is shorter than CPU time.
+
+`jobs_2_vs_1` is wall time of 16 such runs with `--jobs 1` over `--jobs 2`, whole processes, in turns
+(the shortest of each): it needs two free cores. `jobs_2_vs_1_possible` is what two free cores could
+give, twice the CPU time of one job over that of two: what is missing to 2 is what a worker costs.
+`--jobs-only` measures nothing else.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +35,7 @@ AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 
 _HOME = "NEURO_BENCH_RUN"
 ONE_PASS = {"scaling": "znorm_minback"}
 HALF = {**ONE_PASS, "dtype": "float16"}
+N_RUNS = 16
 
 
 def make(folder: Path) -> None:
@@ -113,8 +120,13 @@ WORKS: dict[str, Callable[[Path], None]] = {
 def alone(name: str, run: Path) -> tuple[float, float, float]:
     """Return CPU seconds, wall seconds and peak memory in MiB of a process with one work."""
     code = f"import preprocess, pathlib; preprocess.WORKS[{name!r}](pathlib.Path({str(run)!r}))"
+    return usage_of([sys.executable, "-c", code], name)
+
+
+def usage_of(command: list[str], name: str) -> tuple[float, float, float]:
+    """Return CPU seconds, wall seconds and peak memory in MiB of a command and its workers."""
     began = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    child = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
@@ -141,8 +153,40 @@ def inside(run: Path, runs: int) -> dict[str, tuple[float, float]]:
     return {n: (min(t[0] for t in times), min(t[1] for t in times)) for n, times in taken.items()}
 
 
+def jobs(run: Path, turns: int) -> dict[str, float]:
+    """Return CPU and wall seconds of many runs with one and with two workers."""
+    many = run.parent / "many"
+    many.mkdir()
+    for index in range(N_RUNS):
+        os.link(run, many / f"sub-{index:02d}.nii.gz")
+    taken: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
+    for turn in range(turns):
+        for n_jobs, times in taken.items():
+            out = run.parent / f"out-{n_jobs}-{turn}"
+            command = [sys.executable, "-m", "neurocli", "preprocess", "nifti", str(many)]
+            command += ["-o", str(out), "-j", str(n_jobs), "-q", "--scaling", ONE_PASS["scaling"]]
+            times.append(usage_of(command, f"--jobs {n_jobs}"))
+            shutil.rmtree(out)
+    shutil.rmtree(many)
+    return {
+        f"jobs_{n}_{clock}_s": min(times[index] for times in taken[n])
+        for n in taken
+        for index, clock in enumerate(("cpu", "wall"))
+    }
+
+
+def jobs_ratios(seconds: dict[str, float]) -> dict[str, float]:
+    """Return how much faster two workers are, and could be."""
+    return {
+        "jobs_2_vs_1": seconds["jobs_1_wall_s"] / seconds["jobs_2_wall_s"],
+        "jobs_2_vs_1_possible": 2 * seconds["jobs_1_cpu_s"] / seconds["jobs_2_cpu_s"],
+    }
+
+
 def main() -> None:
     """Measure and print."""
+    is_jobs_only = "--jobs-only" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--jobs-only"]
     options = arguments(__doc__, runs=3)
     os.environ["OMP_NUM_THREADS"] = "1"
     if options.peak:
@@ -158,6 +202,10 @@ def main() -> None:
         subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
         run = Path(home) / "run.nii.gz"
         os.environ[_HOME] = str(run)
+        many = jobs(run, max(1, options.runs - 1))
+        if is_jobs_only:
+            show("preprocess", jobs_ratios(many), dict(many), options.json)
+            return
         taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WORKS}
         for _ in range(options.runs):
             for name in WORKS:
@@ -178,7 +226,8 @@ def main() -> None:
     for index, clock in enumerate(("cpu", "wall")):
         for name in ("one_pass", "float16"):
             ratios[f"{name}_inflate_share_{clock}"] = here["inflate"][index] / here[name][index]
-    figures: dict[str, object] = {"threads": 1}
+    ratios |= jobs_ratios(many)
+    figures: dict[str, object] = {"threads": 1, **many}
     for name, times in taken.items():
         figures[f"{name}_cpu_s"] = cpu[name]
         figures[f"{name}_wall_s"] = min(t[1] for t in times)

@@ -247,7 +247,7 @@ def test_train_hands_over_every_flag(neuro: Any, pretend: Any) -> None:
     assert args == ("a", "b*")
     options.pop("listener")
     assert options == {
-        "pretrain": "ar", "task": "sex", "task_type": "classification", "data": Path("d"),
+        "pretrain": "ar", "task": "sex", "task_type": "classification", "data": [Path("d")],
         "split": Path("s"), "epochs": 3, "steps": 9, "batch_size": 2, "lr": 1e-3,
         "seeds": (1, 2, 3, 7), "folds": 5, "precision": "bf16", "init_from": Path("c.pth"),
         "resume": Path("r"), "freeze": True, "parallel": "none", "accumulate": 4, "ema": 0.9,

@@ -47,7 +47,7 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        Path | None, value("DIR", "Dataset folder; that of the run if not given.", _DATA)
+        list[Path] | None, value("DIR", "Dataset folder; that of the run if not given.", _DATA)
     ] = None,
     split: Annotated[
         Path | None, value("FILE", "Split file; that of the run if not given.", _DATA)
@@ -117,7 +117,7 @@ def evaluate(
     with progress() as listener:
         result: Any = run(
             *checkpoints,
-            data=data,
+            data=data or None,
             split=split,
             part=part,
             batch_size=batch_size,
@@ -207,11 +207,11 @@ def _tables(result: EvalResult) -> list[Table]:
                 f"{confusion.get('unit', result.unit)} by true and predicted class",
             )
         )
-    if result.per_site:
-        names = ["site", "n", *result.metrics]
-        found.append(
-            Table(names, [[row.get(k) for k in names] for row in result.per_site], "sites")
-        )
+    for word, groups in (("dataset", result.per_dataset), ("site", result.per_site)):
+        if groups:
+            names = [word, "n", *result.metrics]
+            rows = [[row.get(name) for name in names] for row in groups]
+            found.append(Table(names, rows, f"{word}s"))
     return found
 
 

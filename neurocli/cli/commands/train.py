@@ -34,6 +34,7 @@ neuro train fmamba --pretrain ar
 neuro train fmamba --pretrain ar --data h5 -s data.sequence_length=8
 neuro train fmamba_mlp --task sex --data h5 --split s.json --init-from a.pth
 neuro train fmamba_mlp --task age --task-type regression --data h5
+neuro train fmamba --pretrain ar --data ukb --data abcd
 neuro train unet3d_xs --data tumours --split tumours.json
 neuro train unet3d_xs dualbranch_01_unet_xs --seeds 24,42 --folds 5
 neuro train cebra --pretrain time --data sessions
@@ -68,7 +69,8 @@ def train(
         bool | None, options.switch("--freeze", "Train the head only.", _GOAL)
     ] = None,
     data: Annotated[
-        Path | None, value("DIR", "Dataset folder; the built-in cohort if not given.", _DATA)
+        list[Path] | None,
+        value("DIR", "Dataset folder; again to join another; else the built-in cohort.", _DATA),
     ] = None,
     split: Annotated[
         Path | None, value("FILE", "Split file; by a hash of seed and id if not given.", _DATA)
@@ -132,7 +134,7 @@ def train(
             task_type=task_type,
             init_from=init_from,
             freeze=freeze,
-            data=data,
+            data=data or None,
             split=split,
             folds=folds,
             batch_size=batch_size,

@@ -7,11 +7,14 @@ from typing import Any
 
 from neurocli.core.config.nodes import Plain
 
+DATA_KEY, JOIN_KEY = "data.path", "data.join"
+"""One dataset, or several; what is said later wins over both."""
+
 TRAIN_KEYS: Mapping[str, str] = {
     "pretrain": "task.objective",
     "task": "task.target",
     "task_type": "task.target_type",
-    "data": "data.path",
+    "data": DATA_KEY,
     "split": "data.split",
     "epochs": "train.epochs",
     "steps": "train.steps",
@@ -29,7 +32,7 @@ TRAIN_KEYS: Mapping[str, str] = {
 }
 
 EVALUATE_KEYS: Mapping[str, str] = {
-    "data": "data.path",
+    "data": DATA_KEY,
     "split": "data.split",
     "device": "run.device",
     "batch_size": "data.eval_batch_size",
@@ -56,12 +59,18 @@ def flag_layer(
 
     >>> flag_layer({"lr": 0.1, "steps": None})
     {'train.lr': ('--lr', 0.1)}
+    >>> flag_layer({"data": ["h5"]}), flag_layer({"data": ["a", "b"]})
+    ({'data.path': ('--data', 'h5')}, {'data.join': ('--data', ['a', 'b'])})
     """
-    return {
-        keys[name]: (f"--{name.replace('_', '-')}", _plain(value))
-        for name, value in values.items()
-        if name in keys and value is not None
-    }
+    found: dict[str, tuple[str, Plain]] = {}
+    for name, value in values.items():
+        if name in keys and value is not None:
+            key, plain = keys[name], _plain(value)
+            if key == DATA_KEY and isinstance(plain, list):
+                # One folder is a dataset, several are joined.
+                key, plain = (DATA_KEY, plain[0]) if len(plain) == 1 else (JOIN_KEY, plain)
+            found[key] = (f"--{name.replace('_', '-')}", plain)
+    return found
 
 
 def _plain(value: Any) -> Plain:

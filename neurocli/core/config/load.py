@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -319,8 +319,14 @@ def _origin(dotted: str, merged: Layer) -> str | None:
 def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
     for part in path:
         field = kind.model_fields.get(part)
-        kind_of_field = field.annotation if field is not None else None
-        if not (isinstance(kind_of_field, type) and issubclass(kind_of_field, BaseModel)):
+        annotation = field.annotation if field is not None else None
+        # A list of blocks, such as data.join, has the block among its arguments.
+        blocks = [
+            found
+            for found in (annotation, *get_args(annotation))
+            if isinstance(found, type) and issubclass(found, BaseModel)
+        ]
+        if not blocks:
             return []
-        kind = kind_of_field
+        kind = blocks[0]
     return list(kind.model_fields)

@@ -1,8 +1,7 @@
 """NumPy's `.npy` and `.npz` files: numbers only, never objects, written whole.
 
-Headers are parsed by NumPy's own literal parser and checked against the size of the file before
-anything is allocated; whatever would need a pickle is refused. Our own arrays are opened as
-read-only maps of the file, whose pages processes share.
+Headers are checked against the size of the file before anything is allocated. Our own arrays are
+opened as read-only maps of the file, whose pages processes share.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import io
 import lzma
 import math
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,21 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from neurocli.core.data.npy_header import NPY_MAGIC, NpyHeader, read_npy_header
 from neurocli.core.data.source import HEAD_BYTES, check_regular, foreign_content, open_regular
-from neurocli.core.data.storage import is_number
 from neurocli.core.errors import InputError
 from neurocli.core.paths import durable_path
 
-NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK\x03\x04"
 _KINDS = "iufb"
 _REBUILD = "prepare it again"
-_MAX_HEADER = 64 << 10
-_MAX_AXES = 32  # of every version of NumPy
-_HEADERS = {
-    (1, 0): npy.read_array_header_1_0,
-    (2, 0): npy.read_array_header_2_0,
-}
 # Of what `zipfile` meets, a RuntimeError is a member that is encrypted.
 _ARCHIVE_FAILURES = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError
@@ -54,17 +45,17 @@ def read_npy(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
     """
     size = check_regular(path)
     with open_regular(path) as handle:
-        shape, fortran, dtype = _header(handle, str(path))
-        start = handle.tell()
-        wanted = math.prod(shape) * dtype.itemsize
+        header = _header(handle, str(path))
+        start, wanted = header.offset, header.n_bytes
         if size - start < wanted:
             raise InputError(
                 path, f"is cut short: {size - start} of {wanted} bytes", "copy it again"
             )
-        order: Any = "F" if fortran else "C"
+        order: Any = "F" if header.is_fortran else "C"
         if mapped and wanted:
-            return np.memmap(path, dtype, "r", start, shape, order)
-        return np.frombuffer(handle.read(wanted), dtype).reshape(shape, order=order)
+            return np.memmap(path, header.dtype, "r", start, header.shape, order)
+        values = np.frombuffer(handle.read(wanted), header.dtype)
+        return values.reshape(header.shape, order=order)
 
 
 def read_npz(path: Path, *, max_bytes: int = 8 << 30) -> dict[str, npt.NDArray[Any]]:
@@ -133,18 +124,18 @@ def open_array(path: Path, *, n_dims: int | None = None) -> npt.NDArray[Any]:
     """
     size = check_regular(path)
     with open_regular(path) as handle:
-        shape, is_fortran, dtype = _header(handle, str(path))
-        offset = handle.tell()
-    if dtype.kind not in _KINDS or is_fortran:
+        header = _header(handle, str(path))
+    shape, dtype = header.shape, header.dtype
+    if dtype.kind not in _KINDS or header.is_fortran:
         raise InputError(path, f"holds {dtype}, plain numbers in C order are needed", _REBUILD)
     if n_dims is not None and len(shape) != n_dims:
         raise InputError(path, f"has {len(shape)} axes, {n_dims} are needed", _REBUILD)
-    claimed = offset + math.prod(shape) * dtype.itemsize
+    claimed = header.offset + header.n_bytes
     if size != claimed:
         raise InputError(path, f"has {size} bytes, its header claims {claimed}", _REBUILD)
-    if math.prod(shape) == 0:
+    if not header.n_bytes:
         return np.empty(shape, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+    return np.memmap(path, dtype=dtype, mode="r", offset=header.offset, shape=shape)
 
 
 def is_npy(head: bytes) -> bool:
@@ -165,41 +156,20 @@ def npy_bytes(values: npt.ArrayLike) -> bytes:
 
 
 def _member(content: bytes, where: str) -> npt.NDArray[Any]:
-    handle = io.BytesIO(content)
-    shape, fortran, dtype = _header(handle, where)
-    wanted = math.prod(shape) * dtype.itemsize
-    if len(content) - handle.tell() < wanted:
+    header = _header(io.BytesIO(content), where)
+    if len(content) - header.offset < header.n_bytes:
         raise InputError(where, f"is cut short: {len(content)} bytes", "copy it again")
-    order: Any = "F" if fortran else "C"
-    values = np.frombuffer(content, dtype, math.prod(shape), handle.tell())
-    return values.reshape(shape, order=order)
+    order: Any = "F" if header.is_fortran else "C"
+    values = np.frombuffer(content, header.dtype, math.prod(header.shape), header.offset)
+    return values.reshape(header.shape, order=order)
 
 
-def _header(handle: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    head = handle.read(8)
+def _header(handle: BinaryIO, where: str) -> NpyHeader:
+    head = handle.read(len(NPY_MAGIC))
     if not is_npy(head):
         _refuse(where, head + handle.read(HEAD_BYTES))
     handle.seek(0)
-    try:
-        reader = _HEADERS.get(npy.read_magic(handle))
-        if reader is None:
-            raise InputError(where, "has a header of a version that is not known", _FIX)
-        shape, fortran, dtype = reader(handle, max_header_size=_MAX_HEADER)
-    except ValueError as error:
-        raise InputError(
-            where, f"has a damaged header: {str(error)[:100]}", "copy it again"
-        ) from error
-    if (
-        len(shape) > _MAX_AXES
-        or any(isinstance(side, bool) or side < 0 for side in shape)
-        or math.prod(max(side, 1) for side in shape) * max(dtype.itemsize, 1) > sys.maxsize
-    ):
-        text = str(shape)
-        raise InputError(where, f"has a damaged header: shape {text[:80]}", "copy it again")
-    if not is_number(dtype) and dtype.kind not in "SU":
-        kind = "Python objects" if dtype.hasobject else str(dtype)
-        raise InputError(where, f"holds {kind}, real numbers are needed", _FIX)
-    return shape, fortran, dtype
+    return read_npy_header(handle, where)
 
 
 def _refuse(path: str | Path, head: bytes) -> None:

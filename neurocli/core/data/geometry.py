@@ -18,6 +18,8 @@ from nibabel.orientations import aff2axcodes
 from neurocli.core.errors import NeuroError
 
 _MNI_BOX_MM = (182.0, 218.0, 182.0)  # field of view of the 91 x 109 x 91 template at 2 mm
+_LEAST_HEAD_MM, _MOST_VIEW_MM = 100.0, 700.0
+_EDGES_MM = (0.05, 40.0)
 _MNI_ORIGIN_MM = (90.0, -126.0, -72.0)
 
 
@@ -58,6 +60,29 @@ def voxel_size_mm(affine: npt.ArrayLike) -> tuple[float, float, float]:
     """
     x, y, z = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0).tolist()
     return x, y, z
+
+
+def doubtful_size(shape: Sequence[int], affine: npt.ArrayLike) -> str | None:
+    """Return why a header's voxel size cannot be that of a head, or None.
+
+    Args:
+        shape: Of the image; only the first three axes count.
+        affine: Voxel indices to millimetres, (4, 4).
+
+    >>> doubtful_size((64, 64, 30), np.eye(4))
+    'voxels of 1x1x1 mm make the image 64x64x30 mm: nobody may have filled the size in'
+    >>> doubtful_size((64, 64, 30), np.diag([3.75, 3.75, 4, 1])) is None
+    True
+    """
+    edges = voxel_size_mm(affine)
+    extents = [edge * length for edge, length in zip(edges, shape, strict=False)]
+    is_default = all(abs(edge - 1) < 1e-6 for edge in edges) and max(extents) < _LEAST_HEAD_MM
+    is_extreme = not _EDGES_MM[0] <= min(edges) <= max(edges) <= _EDGES_MM[1]
+    if not is_default and not is_extreme and max(extents) <= _MOST_VIEW_MM:
+        return None
+    size, view = ("x".join(f"{length:.3g}" for length in lengths) for lengths in (edges, extents))
+    told = "nobody may have filled the size in" if is_default else "a unit may be wrong"
+    return f"voxels of {size} mm make the image {view} mm: {told}"
 
 
 def axis_codes(affine: npt.ArrayLike) -> str:

@@ -7,12 +7,9 @@ in the file's bytes, which costs a fraction of unpacking archives one by one.
 
 from __future__ import annotations
 
-import ast
-import re
 import struct
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,16 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurocli.core.data.npy_header import NPY_MAGIC, parse_npy_header
 from neurocli.core.data.source import foreign_content, open_regular
 from neurocli.core.errors import InputError
 from neurocli.core.names import choices_text
 
 MAX_BYTES = 1 << 28
-_MAX_HEADER = 10_000
 _MAX_MEMBERS = 1000
 _MAX_RATIO = 1100  # deflate cannot expand more
-_DESCR = re.compile(r"[<>|=](?:f[248]|[iu][1248])")
-_MAGIC, _ZIP, _END, _ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06", b"PK\x01\x02"
+_ZIP, _END, _ENTRY = b"PK\x03\x04", b"PK\x05\x06", b"PK\x01\x02"
 _ENTRY_FORMAT = struct.Struct("<4sHHHHHHLLLHHHHHLL")
 _N_END, _N_LOCAL = 22, 30
 _AGAIN = "write it again with numpy.savez, or copy it again"
@@ -55,7 +51,7 @@ def read_array(path: Path, *, key: str | None = None, preferred: Sequence[str] =
     """
     with open_regular(path, max_bytes=MAX_BYTES) as handle:
         data = handle.read()
-    if data.startswith(_MAGIC):
+    if data.startswith(NPY_MAGIC):
         return _parse(path, memoryview(data), "")
     if not data.startswith(_ZIP):
         problem, fix = foreign_content(data) or ("is no .npy or .npz file", _AGAIN)
@@ -140,50 +136,19 @@ def _inflated(path: Path, name: str, raw: memoryview, size: int) -> bytes:
 
 def _parse(path: Path, raw: memoryview, name: str) -> Array:
     told = f"array '{name}'" if name else "its array"
-    if bytes(raw[:6]) != _MAGIC or len(raw) < 12:
+    if bytes(raw[: len(NPY_MAGIC)]) != NPY_MAGIC:
         raise InputError(path, f"{told} is no .npy content", _AGAIN)
-    wide = raw[6] != 1
-    start = 12 if wide else 10
-    n_header = int.from_bytes(raw[8:start], "little")
-    if raw[6] not in (1, 2, 3) or n_header > _MAX_HEADER or start + n_header > len(raw):
-        raise InputError(path, f"{told} has a header of {n_header} bytes", _AGAIN)
-    descr, fortran, shape = _header(bytes(raw[start : start + n_header]))
-    if descr is None:
-        raise InputError(path, f"{told} has no readable header", _AGAIN)
-    if not _DESCR.fullmatch(descr):
+    header = parse_npy_header(raw, f"{path}:{name}" if name else path)
+    if header.dtype.kind not in "iuf":
+        raise InputError(path, f"{told} holds {header.dtype}, real numbers are needed", _AGAIN)
+    if 0 in header.shape and prod(side or 1 for side in header.shape) > MAX_BYTES:
+        raise InputError(path, f"{told} has a damaged header: shape {header.shape}", _AGAIN)
+    present = len(raw) - header.offset
+    if header.n_bytes != present:
         raise InputError(
             path,
-            f"{told} holds '{descr}', not numbers",
-            "objects are never read, because that runs code; save plain float arrays",
-        )
-    dtype = np.dtype(descr)
-    n_bytes, offset = prod(shape) * dtype.itemsize, start + n_header
-    if n_bytes != len(raw) - offset:
-        raise InputError(
-            path,
-            f"{told} of shape {shape} needs {n_bytes} bytes, {len(raw) - offset} are there",
+            f"{told} of shape {header.shape} needs {header.n_bytes} bytes, {present} are there",
             _AGAIN,
         )
-    flat = np.frombuffer(raw, dtype=dtype, offset=offset)
-    return flat.reshape(shape, order="F" if fortran else "C")
-
-
-@lru_cache(maxsize=256)
-def _header(text: bytes) -> tuple[str | None, bool, tuple[int, ...]]:
-    # Files of one study share one header, so this slow path runs once for thousands of them.
-    nothing: tuple[None, bool, tuple[int, ...]] = (None, False, ())
-    try:
-        value = ast.literal_eval(text.decode("latin-1").strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-        return nothing
-    if not isinstance(value, dict) or set(value) != {"descr", "fortran_order", "shape"}:
-        return nothing
-    shape = value["shape"]
-    if not isinstance(shape, tuple) or len(shape) > 16:
-        return nothing
-    if not all(type(size) is int and size >= 0 for size in shape):
-        return nothing
-    # No byte contradicts the other sides of an empty array, but no array library holds any size.
-    if 0 in shape and prod(size or 1 for size in shape) > MAX_BYTES:
-        return nothing
-    return str(value["descr"]), bool(value["fortran_order"]), shape
+    flat = np.frombuffer(raw, dtype=header.dtype, offset=header.offset)
+    return flat.reshape(header.shape, order="F" if header.is_fortran else "C")

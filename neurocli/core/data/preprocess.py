@@ -13,8 +13,6 @@ from pydantic import ValidationError
 
 from neurocli.core.catalog import DatasetCard, RoomCard, find_dataset, resolve, rooms
 from neurocli.core.config.base import Block
-from neurocli.core.config.load import problem_lines
-from neurocli.core.config.nodes import Leaf
 from neurocli.core.data.documents import read_json
 from neurocli.core.data.items import PrepareResult
 from neurocli.core.data.runner import prepare
@@ -176,6 +174,10 @@ def _options(card: DatasetCard, values: Mapping[str, Any], origins: Mapping[str,
     try:
         return block.model_validate(dict(values))
     except ValidationError as error:
+        # YAML and presets, which only an error needs.
+        from neurocli.core.config.load import problem_lines
+        from neurocli.core.config.nodes import Leaf
+
         given = {key: Leaf(value, origins.get(key, "options")) for key, value in values.items()}
         raise ConfigError(
             problem_lines(block, error, given), hint="see `neuro preprocess --help`"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from neurocli.core.data.items import PrepareResult
-from neurocli.core.data.workers import Outcome, Task, perform, run_tasks
+from neurocli.core.data.workers import Outcome, Task, perform
 from neurocli.core.errors import MissingDependencyError, NeuroError, UsageError
 
 # What Open MPI and the launchers of the MPICH family tell a process of its place.
@@ -55,7 +55,12 @@ def perform_all(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
         MissingDependencyError: There is a team and no mpi4py.
         NeuroError: Worker processes cannot be started, or mpi4py does not know the team.
     """
+    if n_ranks() == 1 and jobs == 1:
+        yield from map(perform, tasks)
+        return
     if n_ranks() == 1:
+        from neurocli.core.data.pool import run_tasks  # costs a start that one process can spare
+
         yield from run_tasks(tasks, jobs)
         return
     if jobs != 1:

@@ -7,17 +7,24 @@ changed since are noticed as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from neurocli.core.data import output
 from neurocli.core.data.manifest import Manifest
-from neurocli.core.data.workers import Task, reason_text, task_fingerprint
+from neurocli.core.data.workers import (
+    ALL_FURTHER,
+    Task,
+    further_digests,
+    reason_text,
+    task_fingerprint,
+)
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted, ignore
 from neurocli.core.paths import file_sha256
+
+_HAVE = ("has", "have")
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ def verify_folder(
     Raises:
         InputError: The folder has no manifest, or it cannot be read.
     """
+    from concurrent.futures import ThreadPoolExecutor  # costs a start that others can spare
+
     manifest = Manifest(folder / output.MANIFEST_FILE)
     if not manifest.path.is_file():
         raise InputError(
@@ -100,11 +109,17 @@ def _judge(folder: Path, record: Mapping[str, Any]) -> str | None:
     if missing or not names:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return f"missing: {missing[0]}{more}" if missing else "missing: no file is listed"
+    # Manifests of older versions hold the digest of the first file only.
+    known = {names[0]: record.get("sha256"), **dict(record.get("further_sha256") or {})}
     try:
-        digest = file_sha256(folder / names[0])
+        found = {names[0]: file_sha256(folder / names[0])}
+        if len(known) > 1:
+            found |= further_digests(folder, names)
     except (NeuroError, OSError) as error:
         return f"changed: {reason_text(error)}"
-    return None if digest == record.get("sha256") else f"changed: {names[0]} has another content"
+    changed = [name for name, digest in known.items() if found.get(name) != digest]
+    told = [f"one of {names[1]} ... {names[-1]}" if n == ALL_FURTHER else n for n in changed]
+    return f"changed: {', '.join(told)} {_HAVE[len(told) > 1]} another content" if told else None
 
 
 def _stale(

@@ -1,25 +1,13 @@
-"""Worker processes that outlive the death of one of them.
-
-At most as many items are handed out as there are workers, so when a worker is killed the suspects
-are few: each of them is tried once more, alone, and only then called failed. A pipe ties every
-worker to its parent: it reads as ended when the parent dies or gives up, and the worker leaves.
-"""
+"""Do one item: what a worker is given, what became of it, and its line for the manifest."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import os
 import shutil
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +18,9 @@ from neurocli.core.data.output import part_path, plain_values
 from neurocli.core.errors import NeuroError, OutputError
 from neurocli.core.paths import DISK_FAILURES, file_sha256
 
-_KILLED = "worker was killed (out of memory?); use fewer --jobs or free memory"
+_ONE_BY_ONE = 16
+ALL_FURTHER = "*"
+"""Key of the one digest that many further files share, such as those of a run's frames."""
 
 
 @dataclass(frozen=True)
@@ -72,122 +62,6 @@ class Outcome:
         return str(self.record["status"])
 
 
-def run_tasks(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
-    """Perform tasks and yield what became of each as it ends.
-
-    Args:
-        tasks: What to do.
-        jobs: Worker processes; 1 works in this process.
-
-    Yields:
-        One outcome per task, in order of completion.
-
-    Raises:
-        NeuroError: Worker processes cannot be started.
-    """
-    if jobs == 1:
-        yield from map(perform, tasks)
-        return
-    waiting = deque(tasks)
-    while waiting:
-        suspects: list[Task] = []
-        yield from _until_broken(waiting, suspects, min(jobs, len(waiting)))
-        for task in suspects:
-            yield _alone(task)
-
-
-def _until_broken(waiting: deque[Task], suspects: list[Task], jobs: int) -> Iterator[Outcome]:
-    running: dict[Future[Outcome], Task] = {}
-    with _pool(jobs) as pool:
-        is_broken = False
-        while (waiting or running) and not is_broken:
-            is_broken = not _hand_out(pool, waiting, running, jobs)
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            yield from _collect(ended, running, suspects)
-            is_broken = is_broken or bool(suspects)
-        # Where the pool is broken, every call still out ends at once.
-        ended, _ = wait(running)
-        yield from _collect(ended, running, suspects)
-
-
-def _hand_out(
-    pool: ProcessPoolExecutor,
-    waiting: deque[Task],
-    running: dict[Future[Outcome], Task],
-    jobs: int,
-) -> bool:
-    """Give each idle worker a task; return False when the pool takes no more."""
-    while waiting and len(running) < jobs:
-        try:
-            running[pool.submit(perform, waiting[0])] = waiting[0]
-        except BrokenProcessPool:
-            return False
-        waiting.popleft()
-    return True
-
-
-def _collect(
-    ended: set[Future[Outcome]], running: dict[Future[Outcome], Task], suspects: list[Task]
-) -> Iterator[Outcome]:
-    for future in ended:
-        task = running.pop(future)
-        try:
-            outcome = future.result()
-        except BrokenProcessPool:
-            suspects.append(task)
-        else:
-            yield outcome
-
-
-def _alone(task: Task) -> Outcome:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(perform, task).result()
-        except BrokenProcessPool:
-            return Outcome(failed_record(task.item, _KILLED, 0.0))
-
-
-@contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    context = get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_follow_parent, initargs=(reader,)
-    )
-    try:
-        _check_start(pool)
-        yield pool
-        pool.shutdown(wait=True)
-    finally:
-        writer.close()
-        pool.shutdown(wait=True, cancel_futures=True)
-        reader.close()
-
-
-def _check_start(pool: ProcessPoolExecutor) -> None:
-    try:
-        pool.submit(os.getpid).result()
-    except BrokenProcessPool as error:
-        raise NeuroError(
-            "worker processes cannot start",
-            hint="use --jobs 1; a script needs `if __name__ == '__main__':` around its calls",
-        ) from error
-
-
-def _follow_parent(link: Connection) -> None:
-    """Prepare a worker: quiet on Ctrl-C, one thread, gone when the parent is."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Read when numpy is imported, which happens later, on the first item.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    threading.Thread(target=_leave_at_end, args=(link,), daemon=True).start()
-
-
-def _leave_at_end(link: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        link.recv_bytes()
-    os._exit(1)
-
-
 def perform(task: Task) -> Outcome:
     """Do one item; what is the item's own failure becomes a failed record, never an exception.
 
@@ -214,6 +88,7 @@ def perform(task: Task) -> Outcome:
         told = replace(item, digests=digests)
         fields = dict(resolve(task.process)(told, part, task.options))
         fields["sha256"] = file_sha256(part / fields["files"][0])
+        fields["further_sha256"] = further_digests(part, fields["files"])
         is_done = True
     except OutputError:
         raise
@@ -232,6 +107,22 @@ def perform(task: Task) -> Outcome:
         "seconds": round(time.perf_counter() - started, 3),
     }
     return Outcome(record, part)
+
+
+def further_digests(folder: Path, files: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of each file of an item but the first.
+
+    Args:
+        folder: Where they are.
+        files: Names of all files of the item.
+
+    Returns:
+        Name -> digest; of more than a few files one digest of their digests, under `ALL_FURTHER`.
+    """
+    digests = {name: file_sha256(folder / name) for name in files[1:]}
+    if len(digests) <= _ONE_BY_ONE:
+        return digests
+    return {ALL_FURTHER: hashlib.sha256("".join(digests.values()).encode()).hexdigest()}
 
 
 def _disk_failure(task: Task, error: OSError) -> OutputError:
@@ -279,6 +170,7 @@ def empty_record(item: Item) -> dict[str, Any]:
         "notes": [],
         "source": [path.name for path in item.sources],
         "sha256": None,
+        "further_sha256": {},
         "fingerprint": None,
         "seconds": 0.0,
         "error": None,

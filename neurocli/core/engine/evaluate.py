@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from neurocli.core.catalog import find_model, find_task, resolve
-from neurocli.core.config.flags import EVALUATE_KEYS, flag_layer
+from neurocli.core.config.flags import DATA_KEY, EVALUATE_KEYS, JOIN_KEY, flag_layer
 from neurocli.core.config.load import (
     check_layers,
     config_from_plain,
@@ -25,7 +25,7 @@ from neurocli.core.config.load import (
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import load_checkpoint
-from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
+from neurocli.core.engine.judge import Judge, per_group, verdicts, with_baselines
 from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
 from neurocli.core.engine.parallel.team import Team, joined
 from neurocli.core.engine.pictures import MOST, take_pictures
@@ -42,7 +42,7 @@ PARTS = ("test", "val", "train", "all")
 class EvaluateOptions(TypedDict, total=False):
     """Name every option of `evaluate`; they equal the flags of `neuro evaluate`."""
 
-    data: str | Path | None
+    data: str | Path | Sequence[str | Path] | None
     split: str | Path | None
     part: str | None
     out: str | Path | None
@@ -152,7 +152,8 @@ def _finished(
         baselines=summary.baselines,
         baseline_ci95=summary.baseline_ci95,
         verdicts=verdicts(summary, in_sample=result.in_sample),
-        per_site=per_site(judge.task, rows, data.sites),
+        per_site=per_group(judge.task, rows, data.sites, "site"),
+        per_dataset=per_group(judge.task, rows, data.datasets, "dataset"),
         details=summary.details,
         notes=[*result.notes, *more],
     )
@@ -216,14 +217,17 @@ def _config(payload: Mapping[str, Any], options: EvaluateOptions, path: Path) ->
     given = {name: options.get(name) for name in EVALUATE_KEYS}
     _refuse_foreign(given, str(payload["model_name"]))
     # The run's split is inside the checkpoint, and its weights need no other start.
-    dropped = ("data.split", "train.init_from", "train.freeze")
+    dropped = {"data.split", "train.init_from", "train.freeze"}
+    flags = flag_layer(given, EVALUATE_KEYS)
+    later = {
+        **settings_layer(options.get("set") or ()),
+        **{key: Leaf(value, flag) for key, (flag, value) in flags.items()},
+    }
+    if {DATA_KEY, JOIN_KEY} & set(later):  # other data, not the run's and others besides
+        dropped |= {DATA_KEY, JOIN_KEY}
     stored = plain_layer(payload["config"], str(path))
-    layers = [
-        {key: leaf for key, leaf in stored.items() if key not in dropped},
-        settings_layer(options.get("set") or ()),
-        {key: Leaf(value, flag) for key, (flag, value) in flag_layer(given, EVALUATE_KEYS).items()},
-    ]
-    return check_layers(layers).config
+    kept = {key: leaf for key, leaf in stored.items() if key not in dropped}
+    return check_layers([kept, later]).config
 
 
 def _refuse_foreign(given: Mapping[str, Any], model: str) -> None:

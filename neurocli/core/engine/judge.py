@@ -179,25 +179,26 @@ def verdicts(summary: Summary, *, in_sample: bool) -> dict[str, dict[str, str]]:
     return found
 
 
-def per_site(task: Task, rows: Rows, sites: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return one row per site: `site`, `n` participants, and metrics where there are enough.
+def per_group(task: Task, rows: Rows, groups: Mapping[str, str], word: str) -> list[dict[str, Any]]:
+    """Return one row per group of people: its name, `n` participants, and metrics where enough.
 
     Args:
         task: Owner of the maths.
         rows: One per sample.
-        sites: Participant -> site.
+        groups: Participant -> group.
+        word: What a group is, such as site; the column of its name.
 
     Returns:
-        Nothing when all come from one site; sites with fewer than three people have no metrics.
+        Nothing when all are of one group; groups of fewer than three people have no metrics.
     """
     grouped: dict[str, Rows] = {}
     for row in rows:
-        grouped.setdefault(sites.get(row["participant"], "n/a"), []).append(row)
+        grouped.setdefault(groups.get(row["participant"], "n/a"), []).append(row)
     if len(grouped) < 2:
         return []
     table = []
-    for site, own in sorted(grouped.items()):
+    for name, own in sorted(grouped.items()):
         n = len({row["participant"] for row in own})
         metrics = task.summarise(own).metrics if n >= MIN_PARTICIPANTS else {}
-        table.append({"site": site, "n": n, **metrics})
+        table.append({word: name, "n": n, **metrics})
     return table

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the classes of the engine come with torch, a judgement need
 
 EXPLANATIONS = "explanations"
 _WRITTEN = (
-    "metrics.json", "per_subject.csv", "per_site.csv", "predictions",
+    "metrics.json", "per_subject.csv", "per_site.csv", "per_dataset.csv", "predictions",
     "embeddings.npz", "embeddings.csv", "embeddings", "pictures", EXPLANATIONS,
 )  # fmt: skip
 
@@ -52,6 +52,7 @@ class EvalResult:
         baseline_ci95: Baseline -> its intervals; absent where it has none.
         verdicts: Baseline -> metric -> what the intervals carry.
         per_site: One row per site: `site`, `n` and the metrics of sites that are large enough.
+        per_dataset: The same of joined datasets, under `dataset`.
         details: What only this objective has, such as a confusion matrix.
         left_out: (name, reason) of what was found and could not be used.
         notes: Sentences the user should read.
@@ -72,6 +73,7 @@ class EvalResult:
     baseline_ci95: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     per_site: list[dict[str, Any]] = field(default_factory=list)
+    per_dataset: list[dict[str, Any]] = field(default_factory=list)
     details: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -116,6 +118,7 @@ def result_values(result: EvalResult) -> dict[str, Any]:
         },
         "verdicts": result.verdicts,
         "per_site": result.per_site,
+        "per_dataset": result.per_dataset,
         **result.details,
         "in_sample": result.in_sample,
         "notes": result.notes,
@@ -168,7 +171,11 @@ def write_judgement(
     # Without metrics.json the folder counts as unfinished while it is rewritten.
     (out / "metrics.json").unlink(missing_ok=True)
     durable_write(out / "per_subject.csv", table_text(per_subject))
-    tables = {"per_site.csv": result.per_site, "predictions/samples.csv": rows}
+    tables = {
+        "per_site.csv": result.per_site,
+        "per_dataset.csv": result.per_dataset,
+        "predictions/samples.csv": rows,
+    }
     for name, table in tables.items():
         if table:
             durable_write(out / name, table_text(table))

@@ -68,6 +68,8 @@ class RunData:
         left_out: (name, reason) of everything that was found and not used.
         notes: Sentences the user should read.
         sites: Participant -> where they were measured, as far as known.
+        datasets: Participant -> which of several joined datasets they are of; empty for one.
+        drawn: The training part as an epoch draws it, where that is not each sample once.
     """
 
     objective: str
@@ -80,6 +82,8 @@ class RunData:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sites: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    drawn: SampleSet | None = None
 
 
 @dataclass(frozen=True)

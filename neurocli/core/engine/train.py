@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from neurocli.core.catalog import find_model, find_task, resolve
-from neurocli.core.config.flags import TRAIN_KEYS, flag_layer
+from neurocli.core.config.flags import DATA_KEY, JOIN_KEY, TRAIN_KEYS, flag_layer
 from neurocli.core.config.load import Resolved, resolve_config
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine import run_folder
@@ -43,7 +43,7 @@ class TrainOptions(TypedDict, total=False):
     pretrain: str | None
     task: str | None
     task_type: str | None
-    data: str | Path | None
+    data: str | Path | Sequence[str | Path] | None
     split: str | Path | None
     epochs: int | None
     steps: int | None
@@ -200,7 +200,7 @@ def resolve_options(
         )
     preset, notes = options.get("preset"), []
     nothing_named = not (preset or options.get("config"))
-    if nothing_named and not options.get("data") and "data.path" not in _keys(options):
+    if nothing_named and not options.get("data") and not {DATA_KEY, JOIN_KEY} & _keys(options):
         room, _ = find_model(models[0])
         preset = f"{room.name}/tiny"
         notes.append(f"no --data: built-in cohort with preset {preset}")

@@ -265,7 +265,7 @@ class Trainer:
 
 
 def _training_part(data: RunData) -> SampleSet:
-    samples = data.parts.get("train")
+    samples = data.drawn or data.parts.get("train")
     if samples is None or len(samples) == 0:
         raise NeuroError(
             "nobody is in the training part",

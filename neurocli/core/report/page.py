@@ -229,6 +229,10 @@ def _objective(run: Run) -> str:
 def _data_name(run: Run) -> str:
     if run.is_built_in:
         return "built-in synthetic data"
+    info = run.data.get("info")
+    joined = info.get("datasets") if isinstance(info, Mapping) else None
+    if isinstance(joined, list) and joined:
+        return ", ".join(str(row.get("name")) for row in joined if isinstance(row, Mapping))
     path = run.settings.get("data.path")
     return Path(str(path)).name if path else "not recorded"
 

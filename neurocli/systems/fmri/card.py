@@ -12,7 +12,7 @@ def _raw(name: str, summary: str, find: str, *, needs_source: bool = True) -> Da
     return DatasetCard(
         name=name,
         summary=summary,
-        find=f"{_ROOM}.discover:{find}",
+        find=f"{_ROOM}.{find}",
         process=f"{_ROOM}.prepare:process_run",
         options=f"{_ROOM}.config:PreprocessOptions",
         needs_source=needs_source,
@@ -51,16 +51,18 @@ ROOM = RoomCard(
         ),
     ),
     datasets=(
-        _raw("bids", "a BIDS root or fMRIPrep derivatives; subjects are sub-*", "find_bids"),
-        _raw("nifti", "plain .nii or .nii.gz series; one subject per file", "find_nifti"),
-        _raw("s1200", "Human Connectome Project, young adults", "find_s1200"),
-        _raw("abcd", "Adolescent Brain Cognitive Development study", "find_abcd"),
-        _raw("ukb", "UK Biobank", "find_ukb"),
-        _raw("hbn", "Healthy Brain Network", "find_hbn"),
-        _raw("abide", "Autism Brain Imaging Data Exchange, I and II", "find_abide"),
-        _raw("adni", "Alzheimer's Disease Neuroimaging Initiative", "find_adni"),
-        _raw("frames", "folders of frame_{i}.pt; one subject per folder", "find_frames"),
-        _raw("dummy", "the built-in synthetic cohort", "find_dummy", needs_source=False),
+        _raw(
+            "bids", "a BIDS root or fMRIPrep derivatives; subjects are sub-*", "find_bids:find_bids"
+        ),
+        _raw("nifti", "plain .nii or .nii.gz series; one subject per file", "discover:find_nifti"),
+        _raw("s1200", "Human Connectome Project, young adults", "find_cohort:find_s1200"),
+        _raw("abcd", "Adolescent Brain Cognitive Development study", "find_cohort:find_abcd"),
+        _raw("ukb", "UK Biobank", "find_cohort:find_ukb"),
+        _raw("hbn", "Healthy Brain Network", "find_cohort:find_hbn"),
+        _raw("abide", "Autism Brain Imaging Data Exchange, I and II", "find_cohort:find_abide"),
+        _raw("adni", "Alzheimer's Disease Neuroimaging Initiative", "find_cohort:find_adni"),
+        _raw("frames", "folders of frame_{i}.pt; one subject per folder", "discover:find_frames"),
+        _raw("dummy", "the built-in synthetic cohort", "dummy:find_dummy", needs_source=False),
     ),
     tasks=(
         TaskCard("ar", "predict the next patch", "pretrain", f"{_ROOM}.task:ArTask"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from neurocli.core.config.base import Block, IntQuad, IntTriple, as_texts
 from neurocli.core.config.run import DataBlock, ModelBlock, RunConfig, TaskBlock
@@ -52,9 +52,40 @@ class PreprocessOptions(Block):
         return self.confounds != "none" or bool(self.high_pass_hz or self.low_pass_hz)
 
 
+class JoinedData(Block):
+    """Name one of several datasets that are one training set."""
+
+    path: str = Field(description="dataset folder")
+    name: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9_-]+$",
+        description="stands before its ids, as in name.sub-01; null takes the folder's name",
+    )
+    weight: float | None = Field(
+        None, gt=0, description="its share of the training clips of an epoch, over all weights"
+    )
+    split: str | None = Field(
+        None, description="split file with its own ids; data.split, with name.id, wins"
+    )
+    table: str | None = Field(None, description="phenotype table; null takes participants.tsv")
+
+
+def _as_joined(value: Any) -> Any:
+    entries = as_texts(value)
+    if not isinstance(entries, tuple):
+        return entries
+    return tuple({"path": entry} if isinstance(entry, str) else entry for entry in entries)
+
+
 class FmriDataBlock(DataBlock):
     """Say which clips a model sees."""
 
+    join: Annotated[tuple[JoinedData, ...], BeforeValidator(_as_joined)] = Field(
+        (), description="several datasets instead of path: folders, or path, name, weight, split"
+    )
+    mixed_grids: bool = Field(
+        False, description="join datasets of different voxel sizes or orientations all the same"
+    )
     sequence_length: int = Field(20, ge=1, description="frames in a clip")
     stride_within: int = Field(1, ge=1, description="frames from one to the next in a clip")
     stride_between: float = Field(1.0, gt=0, description="start to start, in clip durations")
@@ -72,6 +103,25 @@ class FmriDataBlock(DataBlock):
         None, description="table or folder of onset, duration, trial_type: windows get labels"
     )
     event_lag_s: float = Field(5.0, ge=0, description="seconds from an event to its window")
+
+    @model_validator(mode="after")
+    def _check_joined(self) -> FmriDataBlock:
+        if not self.join:
+            return self
+        for key in ("path", "table", "events"):
+            if getattr(self, key) is not None:
+                raise UsageError(
+                    f"data.{key} and data.join are both given",
+                    hint="path and table of each dataset stand in its entry of data.join; "
+                    "events label the windows of one dataset alone",
+                )
+        if len({entry.weight is None for entry in self.join}) > 1:
+            bare = next(entry.path for entry in self.join if entry.weight is None)
+            raise UsageError(
+                f"data.join: {bare} has no weight while others have one",
+                hint="give every dataset a weight, or none to draw every clip once an epoch",
+            )
+        return self
 
 
 def clip_size(data: FmriDataBlock, info: Mapping[str, Any]) -> tuple[int, int, int, int]:

@@ -9,22 +9,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 from neurocli.core.catalog import find_model, find_task
-from neurocli.core.cohort.assign import Assignment, assign_parts
+from neurocli.core.cohort.assign import Assignment
 from neurocli.core.config.run import RunConfig
-from neurocli.core.data.documents import read_json
 from neurocli.core.data.geometry import padding_to_multiple
 from neurocli.core.engine.task import Part, RunData, SampleSet
-from neurocli.core.errors import InputError, NeuroError, UsageError
+from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import Listener, ignore
 from neurocli.systems.fmri.clips import ClipPlan, ClipReader, ClipSet
 from neurocli.systems.fmri.config import FMambaConfig, FmriDataBlock, FmriTaskBlock
 from neurocli.systems.fmri.event_windows import label_windows
-from neurocli.systems.fmri.found import Found, keep_labelled, leave_out_unpaired, scan_dataset
-from neurocli.systems.fmri.targets import Targets, read_sites, read_targets
+from neurocli.systems.fmri.found import Found, keep_labelled, leave_out_unpaired
+from neurocli.systems.fmri.joined import (
+    assign_sources,
+    drawn_by_weight,
+    joined_notes,
+    joined_rows,
+    sites_of,
+    targets_from,
+)
+from neurocli.systems.fmri.sources import Source, open_sources, scan_sources
+from neurocli.systems.fmri.targets import Targets
 
 Triple = tuple[int, int, int]
 
@@ -36,7 +43,7 @@ def open_data(
     split: Mapping[str, list[str]] | None = None,
     like: Mapping[str, Any] | None = None,
 ) -> RunData:
-    """Open the dataset of a run, or the built-in cohort when none is named.
+    """Open the dataset of a run, or several joined ones, or the built-in cohort.
 
     Args:
         config: The run's configuration; its blocks are those of this room.
@@ -54,18 +61,15 @@ def open_data(
     """
     data = cast(FmriDataBlock, config.data)
     task = cast(FmriTaskBlock, config.task)
-    folder, built_in = _folder(data, listener)
-    found = scan_dataset(folder, data)
-    targets = _targets(config, data, task, folder, found)
+    sources = open_sources(data, listener, like)
+    built_in = any(source.built_in for source in sources)
+    found = scan_sources(sources, data)
+    targets = _targets(config, data, task, sources, found)
     if targets is not None and like is not None:
         targets = targets.as_trained(tuple(like["classes"]))
     plan = _plan(config, data, found, like)
-    assigned = assign_parts(
-        found.participants,
-        parts=split,
-        split_path=data.split,
-        table_path=_table(data, folder),
-        seed=config.run.seed,
+    assigned = assign_sources(
+        sources, found, parts=split, split_path=data.split, seed=config.run.seed
     )
     objective = _objective(config, task, targets)
     reader = ClipReader(found.runs, plan)
@@ -79,35 +83,28 @@ def open_data(
         pairs=objective == "contrastive",
         seed=config.run.seed,
     )
+    parts = _parts(found, assigned, make_set)
+    datasets = {run.participant: run.dataset for run in found.runs if run.dataset is not None}
+    drawn = drawn_by_weight(sources, parts.get("train"), config.run.seed) if like is None else None
+    joined = joined_rows(sources, parts)
     return RunData(
         objective=objective,
-        parts=_parts(found, assigned, make_set),
-        info={**_info(plan, targets, found, task), "objective": objective},
+        parts=cast(Mapping[Part, SampleSet], parts),
+        info={**_info(plan, targets, found, task), **joined, "objective": objective},
         split=assigned.parts,
         split_sha256=assigned.sha256,
         fingerprint=hashlib.sha256("\n".join(sorted(found.digest)).encode()).hexdigest(),
         built_in_data=built_in,
         left_out=found.left_out,
-        sites=read_sites(_table(data, folder), task.site_column),
-        notes=_notes(built_in, found, plan, assigned) + _other_spacing(found, like),
+        sites=sites_of(sources, task.site_column, datasets),
+        datasets=datasets,
+        drawn=drawn,
+        notes=[
+            *_notes(built_in, found, plan, assigned),
+            *_other_spacing(found, like),
+            *joined_notes(joined.get("datasets", ()), like),
+        ],
     )
-
-
-def _folder(data: FmriDataBlock, listener: Listener) -> tuple[Path, bool]:
-    if data.path is None:
-        from neurocli.systems.fmri.dummy import built_in_cohort
-
-        return built_in_cohort(listener=listener), True
-    folder = Path(data.path)
-    if not folder.exists():
-        raise InputError(folder, "no such dataset", "make one with `neuro convert-hdf5`")
-    return folder, _is_built_in(folder)
-
-
-def _is_built_in(folder: Path) -> bool:
-    # A cohort that was prepared from built-in data stays marked through every later step.
-    path = folder / "dataset.json"
-    return path.is_file() and bool(read_json(path).get("built_in_data", False))
 
 
 def _objective(config: RunConfig, task: FmriTaskBlock, targets: Targets | None) -> str:
@@ -116,13 +113,12 @@ def _objective(config: RunConfig, task: FmriTaskBlock, targets: Targets | None) 
     return targets.kind if targets is not None else "ar"
 
 
-def _table(data: FmriDataBlock, folder: Path) -> Path:
-    root = folder if folder.is_dir() else folder.parent
-    return Path(data.table) if data.table else root / "participants.tsv"
-
-
 def _targets(
-    config: RunConfig, data: FmriDataBlock, task: FmriTaskBlock, folder: Path, found: Found
+    config: RunConfig,
+    data: FmriDataBlock,
+    task: FmriTaskBlock,
+    sources: Sequence[Source],
+    found: Found,
 ) -> Targets | None:
     room, card = find_model(config.model.name)
     if find_task(room, card.tasks[0]).kind == "pretrain":
@@ -138,7 +134,7 @@ def _targets(
         raise UsageError(f"{card.name} needs --task", hint=f"name what it learns: {hint}")
     if data.events is not None:
         return label_windows(found, data, task.target, task.target_type)
-    targets = read_targets(_table(data, folder), task.target, task.target_type)
+    targets = targets_from(sources, task.target, task.target_type)
     keep_labelled(found, targets)
     return targets
 
@@ -146,12 +142,12 @@ def _targets(
 def _plan(
     config: RunConfig, data: FmriDataBlock, found: Found, like: Mapping[str, Any] | None
 ) -> ClipPlan:
-    if len(found.scalings) > 1:
+    if len(found.scalings) > 1 and data.scaling != "voxel-z":
         raise NeuroError(
             f"runs were stored with different scalings: {', '.join(sorted(found.scalings))}",
-            hint="prepare all of them with the same --scaling",
+            hint="prepare all of them with the same --scaling, or set data.scaling=voxel-z",
         )
-    stored = next(iter(found.scalings))
+    stored = "none" if "none" in found.scalings else min(found.scalings)
     scaling: str = data.scaling
     if scaling == "auto":
         usual = like["scaling"] if like is not None else "voxel-z"
@@ -166,7 +162,8 @@ def _plan(
     wanted = data.img_size if like is None else cast(Triple, tuple(like["img_size"][:3]))
     patch = cast(FMambaConfig, config.model).patch_size[:3]
     grid = _grid(patch, wanted, found.shapes, trained=like is not None)
-    if (reason := _whole_clips(config, data, found, scaling in ("none", stored))) is None:
+    is_scaled = len(found.scalings) == 1 and scaling in ("none", stored)
+    if (reason := _whole_clips(config, data, found, is_scaled)) is None:
         ready = cast(FMambaConfig, config.model).patch_size
         return ClipPlan(grid, data.sequence_length, data.stride_within, "none", stored, ready)
     if found.patches != {None}:
@@ -214,8 +211,8 @@ def _grid(
 
 def _parts(
     found: Found, assigned: Assignment, make: Callable[[list[tuple[int, int]]], ClipSet]
-) -> Mapping[Part, SampleSet]:
-    parts: dict[Part, SampleSet] = {}
+) -> dict[str, ClipSet]:
+    parts: dict[str, ClipSet] = {}
     for part, names in assigned.parts.items():
         people = set(names)
         clips = [
@@ -225,7 +222,7 @@ def _parts(
             for start in each.starts
         ]
         if clips:
-            parts[cast(Part, part)] = make(clips)
+            parts[part] = make(clips)
     return parts
 
 

@@ -20,31 +20,8 @@ from neurocli.core.data.nifti import read_header
 from neurocli.core.data.workers import reason_text
 from neurocli.core.errors import InputError
 from neurocli.systems.fmri.bids import stem_of
-from neurocli.systems.fmri.dummy import find_dummy
-from neurocli.systems.fmri.find_bids import find_bids
-from neurocli.systems.fmri.find_cohort import (
-    find_abcd,
-    find_abide,
-    find_adni,
-    find_hbn,
-    find_s1200,
-    find_ukb,
-)
 from neurocli.systems.fmri.mask import mask_sources
 from neurocli.systems.fmri.store import participant_of, scan_runs
-
-__all__ = [
-    "find_abcd",
-    "find_abide",
-    "find_adni",
-    "find_bids",
-    "find_dummy",
-    "find_frames",
-    "find_hbn",
-    "find_nifti",
-    "find_s1200",
-    "find_ukb",
-]
 
 # Words of names that single volumes carry; a file is left out only when it is one, too.
 _VOLUME_WORDS = frozenset(

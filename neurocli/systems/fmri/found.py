@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from neurocli.core.data.geometry import voxel_size_mm
+from neurocli.core.data.geometry import axis_codes, voxel_size_mm
 from neurocli.core.data.windows import window_starts
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.core.names import choices_text
 from neurocli.systems.fmri.clips import ClipReader, Run
 from neurocli.systems.fmri.config import FmriDataBlock
-from neurocli.systems.fmri.store import find_stores, open_store
+from neurocli.systems.fmri.store import RunStore, find_stores, open_store
 from neurocli.systems.fmri.targets import Targets
 
 Triple = tuple[int, int, int]
@@ -24,13 +24,25 @@ Triple = tuple[int, int, int]
 
 @dataclass
 class FoundRun:
-    """Hold a usable run: what it is, its grid and length, and the first frames of its windows."""
+    """Hold a usable run.
+
+    Args:
+        run: What it is.
+        shape: Its grid.
+        n_frames: Its length.
+        tr_s: Repetition time in seconds; None when unknown.
+        starts: First frames of its windows.
+        spacing_mm: Voxel size, to 0.01 mm.
+        orientation: Direction of each axis, e.g. "LAS".
+    """
 
     run: Run
     shape: Triple
     n_frames: int
     tr_s: float | None
     starts: list[int]
+    spacing_mm: tuple[float, ...]
+    orientation: str
 
 
 @dataclass
@@ -71,12 +83,13 @@ class Found:
         return list(dict.fromkeys(each.run.participant for each in self.usable))
 
 
-def scan_dataset(folder: Path, data: FmriDataBlock) -> Found:
+def scan_dataset(folder: Path, data: FmriDataBlock, dataset: str | None = None) -> Found:
     """List the runs of a dataset folder that are long enough for one window.
 
     Args:
         folder: A prepared folder, or one run.
         data: Says how windows are cut.
+        dataset: Name that stands before the ids of a dataset that is joined with others.
 
     Returns:
         Usable runs, and the others with their reasons.
@@ -85,7 +98,8 @@ def scan_dataset(folder: Path, data: FmriDataBlock) -> Found:
         InputError: There is no usable run.
     """
     found = Found()
-    for subject, _, path in find_stores(folder):
+    for own, _, path in find_stores(folder):
+        subject = joined_id(dataset, own)
         try:
             store = open_store(path)
         except NeuroError as error:
@@ -102,18 +116,32 @@ def scan_dataset(folder: Path, data: FmriDataBlock) -> Found:
             reason = f"{store.n_frames} frames, shorter than one clip of {needed}"
             found.left_out.append((subject, f"{reason}; lower data.sequence_length"))
         else:
-            run = Run(subject, store.participant, path)
-            grid = cast(Triple, tuple(store.shape[:3]))
-            found.usable.append(FoundRun(run, grid, store.n_frames, store.tr_s, starts))
+            found.usable.append(_usable(store, subject, starts, dataset))
             found.scalings.add(store.scaling)
             found.patches.add(store.patch_size)
-            spacing = voxel_size_mm(store.affine)
-            found.spacings_mm.add(tuple(round(size, 2) for size in spacing))
+            found.spacings_mm.add(found.usable[-1].spacing_mm)
             found.digest.append(f"{subject} {store.shape} {path.stat().st_size}")
         store.close()
     if not found.usable:
         raise _nothing(folder, found.left_out)
     return found
+
+
+def _usable(store: RunStore, subject: str, starts: list[int], dataset: str | None) -> FoundRun:
+    run = Run(subject, joined_id(dataset, store.participant), store.path, dataset)
+    grid = cast(Triple, tuple(store.shape[:3]))
+    spacing = tuple(round(size, 2) for size in voxel_size_mm(store.affine))
+    orientation = axis_codes(store.affine)
+    return FoundRun(run, grid, store.n_frames, store.tr_s, starts, spacing, orientation)
+
+
+def joined_id(dataset: str | None, own: str) -> str:
+    """Return an id that is unique among joined datasets; names hold no dot, so it can be undone.
+
+    >>> joined_id("ukb", "sub-01"), joined_id(None, "sub-01")
+    ('ukb.sub-01', 'sub-01')
+    """
+    return own if dataset is None else f"{dataset}.{own}"
 
 
 def _nothing(folder: Path, left_out: Sequence[tuple[str, str]]) -> NeuroError:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neurocli.core.data.frames import write_frames, write_stats
+from neurocli.core.data.geometry import doubtful_size
 from neurocli.core.data.items import Item
 from neurocli.core.errors import InputError
 from neurocli.core.paths import durable_json
@@ -29,7 +30,7 @@ from neurocli.systems.fmri.store import open_store
 from neurocli.systems.fmri.store_base import Float32, RunInfo, RunStore
 from neurocli.systems.fmri.write_run import WrittenRun, write_run
 
-FORMAT_VERSION = "fmri-run/4"
+FORMAT_VERSION = "fmri-run/5"
 """Changes whenever the output of `process_run` does, the painted runs of `dummy` included."""
 
 RUN_FILE, QC_FILE = "bold.h5", "qc.json"
@@ -81,6 +82,8 @@ def _info(job: RunJob, brain: Brain) -> RunInfo:
         grids = ", ".join("x".join(map(str, space)) for space in usual)
         own = "x".join(map(str, series.shape[:3]))
         job.notes.append(f"its grid {own} is none of those usual for this cohort ({grids})")
+    if (doubt := doubtful_size(series.shape, series.affine)) is not None:
+        job.notes.append(f"{doubt}; volumes in ml and --space mni2mm depend on it")
     return RunInfo(
         subject=job.item.subject,
         participant=job.item.participant,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from neurocli.core.data.geometry import voxel_size_mm
 _SPIKE_SD = 5.0
 _MAD_TO_SD = 1.4826  # of a normal distribution
 _MM3_PER_ML = 1000.0
+_AT_ONCE = 1 << 15  # voxels
 
 
 class FrameTrace:
@@ -27,20 +29,28 @@ class FrameTrace:
         self._slope, self._inter = slope, inter
         self._means: list[float] = []
         self._steps: list[float] = [0.0]
-        self._now, self._last = (np.empty(n_voxels, dtype=np.float32) for _ in range(2))
-        self._change = np.empty(n_voxels, dtype=np.float32)
+        self._last = np.empty(n_voxels, dtype=np.float32)
+        self._now, self._change = (np.empty(_AT_ONCE, dtype=np.float32) for _ in range(2))
 
     def add(self, row_V: npt.NDArray[Any]) -> None:
         """Take one frame (V,)."""
-        total = row_V.sum(dtype=np.int64 if row_V.dtype.kind in "iu" else np.float64)
-        np.copyto(self._now, row_V, casting="unsafe")
+        wide = np.int64 if row_V.dtype.kind in "iu" else np.float64
+        total, squares = wide(0), 0.0
+        # Pieces that stay in the processor's cache between the steps.
+        for start in range(0, row_V.size, _AT_ONCE):
+            piece = row_V[start : start + _AT_ONCE]
+            last = self._last[start : start + _AT_ONCE]
+            now, change = self._now[: piece.size], self._change[: piece.size]
+            total += piece.sum(dtype=wide)
+            np.copyto(now, piece, casting="unsafe")
+            if self._means:
+                np.subtract(now, last, out=change)
+                np.square(change, out=change)
+                squares += float(change.sum())
+            last[:] = now
         if self._means:
-            np.subtract(self._now, self._last, out=self._change)
-            np.square(self._change, out=self._change)
-            step = float(np.sqrt(self._change.sum() / row_V.size))
-            self._steps.append(step * abs(self._slope))
+            self._steps.append(math.sqrt(squares / row_V.size) * abs(self._slope))
         self._means.append(float(total) / row_V.size * self._slope + self._inter)
-        self._now, self._last = self._last, self._now
 
     @property
     def signal_T(self) -> npt.NDArray[np.float64]:

@@ -25,6 +25,7 @@ from neurocli.systems.fmri.run_writer import RunWriter, Scale
 from neurocli.systems.fmri.store_base import Float32, VoxelMoments
 from neurocli.systems.fmri.tally import LevelTally, ValueTally
 
+_FINE_STEPS = 32  # a voxel that changes by fewer steps of the number format is looked at again
 _GLOBAL = ("none", "znorm_minback", "znorm_zeroback", "minmax", "robust")
 
 
@@ -56,6 +57,22 @@ def affine_of(scaling: str, raw: Scale, stats: GlobalStats) -> Scale:
     centre = {"minmax": 0.0, "robust": stats.median}.get(method, stats.global_mean)
     scale(np.zeros((1, 1), np.float32), method, stats=stats)  # refuses what cannot be divided by
     return Scale(raw.scale_factor / divisor, (raw.offset - centre) / divisor)
+
+
+def moved_maps(maps: tuple[Float32, Float32], raw: Scale, affine: Scale) -> tuple[Float32, Float32]:
+    """Return mean and spread of each voxel of values that were all moved alike.
+
+    Args:
+        maps: Mean and standard deviation of the raw values, (V,) each.
+        raw: How stored numbers become raw values.
+        affine: How they become the moved ones.
+    """
+    mean, std = maps
+    if affine == raw:
+        return mean.copy(), std.copy()
+    factor = affine.scale_factor / raw.scale_factor
+    moved = (mean - np.float64(raw.offset)) * factor + affine.offset
+    return moved.astype(np.float32), (std * np.float64(abs(factor))).astype(np.float32)
 
 
 def background_of(job: RunJob, stats: GlobalStats) -> float:
@@ -107,6 +124,8 @@ class Recoder:
             InputError: A value does not fit the number format.
             NeuroError: The scaling cannot be applied.
         """
+        if self._is_tabled and not self._breaks_the_line():
+            return self._write_moved(writer, stats, maps)
         moments = VoxelMoments()
         blocks = self._looked_up(stats) if self._is_tabled else self._scaled(stats, maps)
         for block in blocks:
@@ -114,6 +133,36 @@ class Recoder:
             for row in block:
                 writer.add(row)
         return moments.result()
+
+    def _breaks_the_line(self) -> bool:
+        """Tell whether the scaling moves zeros otherwise than the rest, and there are some."""
+        assert isinstance(self._tally, LevelTally)
+        is_zero = self._tally.values == 0
+        return self._job.settings.scaling == "znorm_zeroback" and bool(
+            self._tally.counts[is_zero].any()
+        )
+
+    def _write_moved(
+        self, writer: RunWriter, stats: GlobalStats, maps: tuple[Float32, Float32]
+    ) -> tuple[Float32, Float32]:
+        """Write every frame; mean and spread are moved as the values are, not taken again.
+
+        Where a voxel changes by few steps of the number format, what rounding makes of it counts.
+        """
+        affine = affine_of(self._job.settings.scaling, self._raw, stats)
+        mean, std = moved_maps(maps, self._raw, affine)
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused below
+            step = np.spacing(np.abs(mean).astype(self.dtype)).astype(np.float32)
+        rough = np.flatnonzero(std < _FINE_STEPS * step)
+        moments = VoxelMoments()
+        for block in self._looked_up(stats):
+            if rough.size:
+                moments.add(block[:, rough])
+            for row in block:
+                writer.add(row)
+        if rough.size:
+            mean[rough], std[rough] = moments.result()
+        return mean, std
 
     def _scaled(
         self, stats: GlobalStats, maps: tuple[Float32, Float32]
@@ -133,7 +182,11 @@ class Recoder:
         table = self._encoded(scale(values[None], self._job.settings.scaling, stats=stats))[0]
         unsigned = np.dtype(f"u{self._spool.dtype.itemsize}")
         for block in self._spool.blocks():
-            yield np.take(table, block.view(unsigned))
+            found = np.empty(block.shape, dtype=table.dtype)
+            for row, levels in zip(found, block.view(unsigned), strict=True):
+                # Other modes copy the output once more; a whole block has too many indices.
+                np.take(table, levels, out=row, mode="clip")
+            yield found
 
     def _encoded(self, values: Float32) -> npt.NDArray[Any]:
         if self.dtype == np.float16:

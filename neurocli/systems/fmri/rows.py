@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,16 +70,21 @@ def rows_of(job: RunJob, mask: Mask, *, is_guess: bool = False) -> Rows:
     single = np.dtype(np.float32)
     if stored is None or job.grid.is_resampled:
         return Rows(lambda: ahead(_from_volumes(job, mask)), single)
-    frames = partial(_gathered, stored, mask, is_guess=is_guess)
+    n_live = LIVE if job.item.is_alone else 1
+
+    def frames() -> Iterator[Row]:
+        # Inflating is half of the work; gathering belongs to the other thread.
+        return _gathered(ahead(stored.give(n_live)), mask, stored.dtype, is_guess=is_guess)
+
     if is_levels(stored.dtype):
         native = stored.dtype.newbyteorder("=")
         return Rows(
-            lambda: (row.astype(native, copy=False) for row in ahead(frames())),
+            lambda: (row.astype(native, copy=False) for row in frames()),
             native,
             stored.slope,
             stored.inter,
         )
-    return Rows(lambda: _from_stored(job, stored, ahead(frames()), is_guess=is_guess), single)
+    return Rows(lambda: _from_stored(job, stored, frames(), is_guess=is_guess), single)
 
 
 def _as_they_come(rows: Iterator[Row]) -> Iterator[Row]:
@@ -93,10 +96,12 @@ def _places(mask: Mask) -> npt.NDArray[np.intp]:
     return np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
 
 
-def _gathered(stored: StoredNumbers, mask: Mask, *, is_guess: bool) -> Iterator[Row]:
+def _gathered(
+    volumes: Iterator[Row], mask: Mask, dtype: np.dtype[Any], *, is_guess: bool
+) -> Iterator[Row]:
     places = _places(mask)
-    rows = np.empty((LIVE, len(places)), dtype=stored.dtype)
-    for row, volume in zip(cycle(rows), stored.give(), strict=False):
+    row = np.empty(len(places), dtype=dtype)
+    for volume in volumes:
         np.take(volume, places, out=row, mode="clip")  # other modes copy the output once more
         if is_guess and np.count_nonzero(volume) != np.count_nonzero(row):
             raise OutsideMaskError

@@ -19,6 +19,7 @@ from neurocli.systems.fmri.store_base import Float32, VoxelMoments
 
 _LEVEL_BYTES = 2
 _BLOCK_FRAMES = 16
+_MAX_SIGNED, _MAX_UNSIGNED = (1 << 31) - 1, (1 << 32) - 1
 
 
 def is_levels(dtype: np.dtype[Any]) -> bool:
@@ -60,20 +61,43 @@ class LevelTally:
         self.counts = np.zeros(len(self.levels), dtype=np.int64)
         self._slope, self._inter = slope, inter
         self._unsigned = np.dtype(f"u{dtype.itemsize}")
-        # Squares of 16 bits fit into 32, and their sums into 64.
-        self._sum = np.zeros(n_voxels, dtype=np.int64)
-        self._squares = np.zeros(n_voxels, dtype=np.int64)
+        # 32 bits are twice as fast as 64; what they hold moves on before they can overflow.
         self._row = np.empty(n_voxels, dtype=f"{dtype.kind}4")
+        self._recent_sum = np.zeros(n_voxels, dtype=f"{dtype.kind}4")
+        self._recent_squares = np.zeros(n_voxels, dtype=np.uint32)
+        self._older_sum: npt.NDArray[np.int64] | None = None
+        self._older_squares = np.zeros(n_voxels, dtype=np.int64)
+        self._sum_bound = self._square_bound = 0
         self._n_frames = 0
 
     def add(self, row_V: npt.NDArray[Any]) -> None:
         """Take one frame of stored numbers (V,), native byte order."""
-        self.counts += np.bincount(row_V.view(self._unsigned), minlength=len(self.counts))
+        found = np.bincount(row_V.view(self._unsigned))
+        self.counts[: len(found)] += found
+        peak = max(int(row_V.max()), -int(row_V.min()))
+        self._make_room(peak)
         np.copyto(self._row, row_V)
-        np.add(self._sum, self._row, out=self._sum)
+        np.add(self._recent_sum, self._row, out=self._recent_sum)
         np.multiply(self._row, self._row, out=self._row)
-        np.add(self._squares, self._row, out=self._squares)
+        np.add(self._recent_squares, self._row.view(np.uint32), out=self._recent_squares)
         self._n_frames += 1
+
+    def _make_room(self, peak: int) -> None:
+        """Empty the sums of 32 bits where a frame of numbers up to `peak` might not fit."""
+        self._square_bound += peak * peak
+        if self._square_bound > _MAX_UNSIGNED:
+            np.add(self._older_squares, self._recent_squares, out=self._older_squares)
+            self._recent_squares.fill(0)
+            self._square_bound = peak * peak
+        self._sum_bound += peak
+        if self._sum_bound > _MAX_SIGNED:
+            self._older_sum = self._whole_sum()
+            self._recent_sum.fill(0)
+            self._sum_bound = peak
+
+    def _whole_sum(self) -> npt.NDArray[np.int64]:
+        recent = self._recent_sum.astype(np.int64)
+        return recent if self._older_sum is None else recent + self._older_sum
 
     @property
     def values(self) -> Float32:
@@ -88,9 +112,10 @@ class LevelTally:
     def moments(self) -> tuple[Float32, Float32]:
         """Return mean and unbiased standard deviation of each voxel, (V,) float32 each."""
         count = self._n_frames
-        mean = (self._sum / count * self._slope + self._inter).astype(np.float32)
+        total = self._whole_sum().astype(np.float64)
+        mean = (total / count * self._slope + self._inter).astype(np.float32)
         # Of a constant voxel both products are the same number, so its spread is exactly 0.
-        spread, total = self._squares.astype(np.float64), self._sum.astype(np.float64)
+        spread = (self._older_squares + self._recent_squares).astype(np.float64)
         spread *= count
         total *= total
         spread -= total

@@ -76,16 +76,33 @@ def read_targets(path: Path, column: str, kind: TargetType | None) -> Targets:
         NeuroError: One class only, or words where numbers are meant.
         InputError: The table cannot be read.
     """
+    return targets_of(read_phenotypes(path, column), column, kind or told_kind(path, column))
+
+
+def read_phenotypes(path: Path, column: str) -> Table:
+    """Read a phenotype table that holds a column.
+
+    Raises:
+        UsageError: There is no such table or no such column.
+        InputError: The table cannot be read.
+    """
     if not path.is_file():
         raise UsageError(
             f"no phenotypes for --task {column}: there is no such table",
             where=str(path),
             hint="give --set data.table=FILE with a column of participant ids",
         )
-    return targets_of(read_table(path), column, kind or _told_kind(path, column))
+    table = read_table(path)
+    _check_column(table, column)
+    return table
 
 
-def _told_kind(path: Path, column: str) -> TargetType | None:
+def told_kind(path: Path, column: str) -> TargetType | None:
+    """Return the kind of a column that `participants.json` beside a table says, if it does.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
     entry = read_meanings(path.parent).get(column) if path.name == PEOPLE_FILE else None
     kind = entry.get("Kind") if isinstance(entry, Mapping) else None
     return next((known for known in get_args(TargetType) if known == kind), None)
@@ -104,14 +121,7 @@ def targets_of(table: Table, column: str, kind: TargetType | None) -> Targets:
         NeuroError: One class only, or words where numbers are meant.
     """
     path = table.path
-    if column not in table.columns:
-        near = nearest(column, table.columns)
-        guess = f"; did you mean {near}?" if near else ""
-        raise UsageError(
-            f"no column '{column}'{guess}",
-            where=str(path),
-            hint=f"--task takes a column: {choices_text(table.columns)}",
-        )
+    _check_column(table, column)
     numbers, words = numeric_column(table, column)
     distinct = {value for value in table.columns[column] if value is not None}
     if kind is None:
@@ -128,6 +138,18 @@ def targets_of(table: Table, column: str, kind: TargetType | None) -> Targets:
     values = {name: number for name, number in pairs if number == number}
     missing = tuple(name for name in table.ids if name not in values)
     return Targets(column, "regression", (), values, missing)
+
+
+def _check_column(table: Table, column: str) -> None:
+    if column in table.columns:
+        return
+    near = nearest(column, table.columns)
+    guess = f"; did you mean {near}?" if near else ""
+    raise UsageError(
+        f"no column '{column}'{guess}",
+        where=str(table.path),
+        hint=f"--task takes a column: {choices_text(table.columns)}",
+    )
 
 
 def read_sites(path: Path, column: str | None) -> dict[str, str]:

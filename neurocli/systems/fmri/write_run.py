@@ -22,7 +22,7 @@ from neurocli.systems.fmri.brain import Brain, RunJob
 from neurocli.systems.fmri.clean import clean_columns, cleaning_of
 from neurocli.systems.fmri.mask import looks_stripped
 from neurocli.systems.fmri.quality import FrameTrace
-from neurocli.systems.fmri.recode import Recoder, affine_of, background_of, stays_stored
+from neurocli.systems.fmri.recode import Recoder, affine_of, background_of, moved_maps, stays_stored
 from neurocli.systems.fmri.rows import OutsideMaskError, Row, Rows, Spool, rows_of
 from neurocli.systems.fmri.run_writer import RunWriter, Scale
 from neurocli.systems.fmri.series import Series
@@ -136,13 +136,9 @@ def _write_direct(job: RunJob, target: Path, info: RunInfo, seen: Pass) -> Writt
             raise _NotAffineError
         stats = _stats(job.series, seen, lambda: writer.blocks(raw))
         affine = affine_of(job.settings.scaling, raw, stats)
-        mean, std = seen.tally.moments()
-        if affine != raw:
-            factor = affine.scale_factor / raw.scale_factor
-            mean = ((mean - np.float64(raw.offset)) * factor + affine.offset).astype(np.float32)
-            std = (std * np.float64(abs(factor))).astype(np.float32)
+        maps = moved_maps(seen.tally.moments(), raw, affine)
         background = background_of(job, stats)
-        writer.finish(info, stats=stats, maps=(mean, std), scale=affine, background=background)
+        writer.finish(info, stats=stats, maps=maps, scale=affine, background=background)
         found.append(stats)
 
     stream_h5(target, fill, expected_bytes=seen.n_bytes(seen.rows.dtype))

@@ -9,6 +9,7 @@ import pytest
 from neurocli.core.data.geometry import (
     axis_codes,
     crop_box,
+    doubtful_size,
     grid_text,
     mni_grid,
     padding_to_multiple,
@@ -111,3 +112,23 @@ def test_the_crop_box_holds_all_and_no_more():
     assert crop_box(mask) == (slice(2, 7), slice(3, 5), slice(0, 7))
     with pytest.raises(NeuroError, match="mask is empty"):
         crop_box(np.zeros((3, 3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "edges", "wanted"),
+    [
+        ((64, 64, 30), (1, 1, 1), "make the image 64x64x30 mm: nobody"),  # the default of a header
+        ((64, 64, 30), (3.75, 3.75, 4), None),
+        ((182, 218, 182), (1, 1, 1), None),  # a template of 1 mm
+        ((6, 10, 10), (25, 25, 25), None),  # coarse, but a head
+        ((20, 22, 18), (3, 3, 3), None),  # a crop
+        ((64, 64, 30), (3000, 3000, 4000), "a unit may be wrong"),  # micrometres as millimetres
+        ((64, 64, 30), (0.003, 0.003, 0.004), "a unit may be wrong"),  # metres
+        ((400, 64, 30), (2, 2, 2), "a unit may be wrong"),
+    ],
+)
+def test_sizes_that_no_head_has(
+    shape: tuple[int, ...], edges: tuple[float, ...], wanted: str | None
+) -> None:
+    found = doubtful_size(shape, np.diag([*edges, 1.0]))
+    assert found is None if wanted is None else wanted in str(found)

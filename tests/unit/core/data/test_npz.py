@@ -103,7 +103,7 @@ def test_objects_are_refused_and_never_built(tmp_path: Path, suffix: str) -> Non
         np.save(path, array, allow_pickle=True)
     else:
         np.savez(path, latent=array)
-    with pytest.raises(InputError, match=r"holds '.O', not numbers"):
+    with pytest.raises(InputError, match="holds Python objects"):
         read_array(path)
 
 
@@ -121,12 +121,11 @@ def test_a_bare_pickle_is_no_array(tmp_path: Path) -> None:
         "'<c8'",
         "'<M8[s]'",
         "'<f16'",
-        "'f4'",
     ],
 )
 def test_other_types_are_refused(tmp_path: Path, descr: str) -> None:
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': (1,), }}"
-    with pytest.raises(InputError, match="not numbers"):
+    with pytest.raises(InputError, match=r"real numbers are needed|damaged header: type"):
         read_array(save(tmp_path / "a.npy", npy(header, b"\0" * 64)))
 
 
@@ -161,19 +160,19 @@ def test_shapes_must_make_the_bytes_that_are_there(tmp_path: Path, shape: str) -
     ],
 )
 def test_headers_that_make_no_sense_are_refused(tmp_path: Path, header: str) -> None:
-    with pytest.raises(InputError, match="no readable header"):
+    with pytest.raises(InputError, match="damaged header"):
         read_array(save(tmp_path / "a.npy", npy(header, b"\0" * 4)))
 
 
 def test_an_oversized_header_is_refused(tmp_path: Path) -> None:
     header = " " * 60_000
-    with pytest.raises(InputError, match="has a header of 60001 bytes"):
+    with pytest.raises(InputError, match="damaged header: 60001 bytes"):
         read_array(save(tmp_path / "a.npy", npy(header, b"\0" * 4)))
 
 
 def test_a_header_longer_than_the_file_is_refused(tmp_path: Path) -> None:
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"{}"
-    with pytest.raises(InputError, match="has a header of 9000 bytes"):
+    with pytest.raises(InputError, match="damaged header: 9000 bytes"):
         read_array(save(tmp_path / "a.npy", content))
 
 

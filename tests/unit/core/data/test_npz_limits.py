@@ -42,12 +42,12 @@ def test_empty_arrays_are_arrays(tmp_path: Path, shape: tuple[int, ...]) -> None
 )
 def test_sides_that_no_memory_holds_are_refused(tmp_path: Path, shape: str) -> None:
     # No byte is missing, since 0 times anything is 0: numpy itself ends in a ValueError here.
-    assert "no readable header" in refused(tmp_path / "a.npy", npy(shape))
+    assert "damaged header" in refused(tmp_path / "a.npy", npy(shape))
 
 
 @pytest.mark.parametrize("shape", ["(2, True)", "(2.0,)", "[2]", "(-1,)", "2"])
 def test_sides_that_are_no_counts_are_refused(tmp_path: Path, shape: str) -> None:
-    assert "no readable header" in refused(tmp_path / "a.npy", npy(shape, b"\0" * 8))
+    assert "damaged header" in refused(tmp_path / "a.npy", npy(shape, b"\0" * 8))
 
 
 def test_more_axes_than_any_study_has_are_refused(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_more_axes_than_any_study_has_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     path.write_bytes(npy(str((1,) * 16), one))
     assert read_array(path).ndim == 16
-    assert "no readable header" in refused(path, npy(str((1,) * 17), one))
+    assert "damaged header" in refused(path, npy(str((1,) * 33), one))
 
 
 def test_one_byte_too_many_is_refused_like_one_too_few(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_code_in_a_pickle_is_never_run(tmp_path: Path) -> None:
     body = pickle.dumps(np.array([Trap()], dtype=object))
     trace.unlink(missing_ok=True)
     text = refused(tmp_path / "a.npy", npy("(1,)", body, descr="|O"))
-    assert "'|O', not numbers" in text
+    assert "holds Python objects" in text
     assert not trace.exists()
 
 

@@ -8,10 +8,12 @@ import pytest
 from runner_work import FLAT, FORMAT_VERSION, run, write_items
 
 from neurocli.core.data.items import Item
+from neurocli.core.data.manifest import Manifest
 from neurocli.core.data.verify import verify_folder
-from neurocli.core.data.workers import Task
+from neurocli.core.data.workers import ALL_FURTHER, Task, further_digests
 from neurocli.core.errors import InputError
 from neurocli.core.events import ItemDone
+from neurocli.core.paths import file_sha256
 
 TEXTS = {"b": "hello world", "a": "good morning", "c": "hi", "d": "refuse", "e": "ho"}
 
@@ -43,6 +45,40 @@ def test_a_sound_folder(items: list[Item], out: Path) -> None:
     result = verify_folder(out, tasks=tasks_of(items, out), listener=events.append)
     assert (result.checked, result.sound, result.problems) == (5, 4, [REFUSED])
     assert [event.name for event in events if isinstance(event, ItemDone)] == list("abcde")
+
+
+def test_files_beside_the_main_one_are_hashed_too(out: Path) -> None:
+    (out / "a.txt.size").write_text("13")  # of the same length as before
+    assert verify_folder(out).problems == [
+        ("a", "changed: a.txt.size has another content"),
+        REFUSED,
+    ]
+    (out / "a.txt").write_text("GOOD MORNINg")
+    assert ("a", "changed: a.txt, a.txt.size have another content") in verify_folder(out).problems
+
+
+def test_many_files_share_a_digest(tmp_path: Path, out: Path) -> None:
+    names = ["bold.h5", *(f"frame_{i}.pt" for i in range(40))]
+    for name in names:
+        (out / name).write_text(name)
+    digests = further_digests(out, names)
+    assert list(digests) == [ALL_FURTHER]
+    manifest = Manifest(out / "manifest.jsonl")
+    record = {
+        **manifest.records()["a"],
+        "files": names,
+        "sha256": file_sha256(out / "bold.h5"),
+        "further_sha256": digests,
+    }
+    manifest.rewrite({**manifest.records(), "a": record})
+    unlisted = [row for row in verify_folder(out).problems if row[0] == "a"]
+    assert not unlisted
+    (out / "frame_7.pt").write_text("frame_8.pt")
+    told = dict(verify_folder(out).problems)["a"]
+    assert told == "changed: one of frame_0.pt ... frame_39.pt has another content"
+    # A manifest of an older version says nothing of further files.
+    manifest.rewrite({**manifest.records(), "a": {**record, "further_sha256": None}})
+    assert "a" not in dict(verify_folder(out).problems)
 
 
 def test_every_planted_fault_is_found_and_no_other(items: list[Item], out: Path) -> None:

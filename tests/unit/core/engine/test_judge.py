@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neurocli.core.engine.judge import per_site, verdicts, with_baselines
+from neurocli.core.engine.judge import per_group, verdicts, with_baselines
 from neurocli.core.engine.task import BaselineRows, RunData, SampleSet, Summary
 from neurocli.core.events import Listener, ignore
 
@@ -77,11 +77,11 @@ def test_sites_have_their_own_rows(missing: bool) -> None:
     rows = [{"participant": f"p{i}", "right": float(i % 2)} for i in range(7)]
     rows += [{"participant": "p0", "right": 1.0}]
     sites = {f"p{i}": "north" if i < 4 else "south" for i in range(5 if missing else 7)}
-    table = {row.pop("site"): row for row in per_site(task, rows, sites)}
+    table = {row.pop("site"): row for row in per_group(task, rows, sites, "site")}
     assert table["north"] == {"n": 4, "accuracy": pytest.approx(3 / 5)}
     if missing:
         assert table["south"] == {"n": 1}
         assert table["n/a"] == {"n": 2}
     else:
         assert table["south"] == {"n": 3, "accuracy": pytest.approx(1 / 3)}
-    assert per_site(task, rows, {f"p{i}": "one" for i in range(7)}) == []
+    assert per_group(task, rows, {f"p{i}": "one" for i in range(7)}, "site") == []

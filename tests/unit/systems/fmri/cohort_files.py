@@ -28,7 +28,14 @@ def values_of(index: int, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_run(
-    folder: Path, index: int, *, n_frames: int = 12, scaling: str = "none", **names: str
+    folder: Path,
+    index: int,
+    *,
+    n_frames: int = 12,
+    scaling: str = "none",
+    tr_s: float = 2.0,
+    spacing_mm: float = 3.0,
+    **names: str,
 ) -> Path:
     """Write one run as a packed file; return its path."""
     values, mask = values_of(index, n_frames)
@@ -37,8 +44,8 @@ def write_run(
         subject=subject,
         participant=names.get("participant", subject),
         shape=(*SHAPE, n_frames),
-        tr_s=2.0,
-        affine=np.diag([3.0, 3.0, 3.0, 1.0]),
+        tr_s=tr_s,
+        affine=np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),
         scaling=scaling,
         mask_source="computed",
         space="native",
@@ -62,10 +69,21 @@ def write_cohort(
     *,
     columns: Mapping[str, Sequence[Any]] | None = None,
     n_frames: int = 12,
+    first: int = 0,
+    **how: Any,
 ) -> Path:
-    """Write n people with phenotypes; return the folder."""
+    """Write n people with phenotypes, as `write_run` writes them; return the folder.
+
+    Args:
+        folder: Where.
+        n: How many.
+        columns: Name -> one cell per person.
+        n_frames: Of each run.
+        first: Number of the first one's values; names start at s00 all the same.
+        **how: For `write_run`.
+    """
     for index in range(n):
-        write_run(folder, index, n_frames=n_frames)
+        write_run(folder, first + index, n_frames=n_frames, subject=f"s{index:02d}", **how)
     if columns is not None:
         lines = ["\t".join(["participant_id", *columns])]
         for index in range(n):

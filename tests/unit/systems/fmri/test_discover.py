@@ -12,7 +12,8 @@ from run_files import ball, bold, options, write_nifti
 from neurocli.core.data.frames import write_frames
 from neurocli.core.data.items import Found
 from neurocli.core.errors import InputError, UsageError
-from neurocli.systems.fmri.discover import find_dummy, find_frames, find_nifti
+from neurocli.systems.fmri.discover import find_frames, find_nifti
+from neurocli.systems.fmri.dummy import find_dummy
 
 SMALL = bold((6, 6, 6), 2)
 

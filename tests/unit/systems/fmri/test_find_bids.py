@@ -11,7 +11,7 @@ from run_files import options
 
 from neurocli.core.data.items import Found
 from neurocli.core.errors import InputError, UsageError
-from neurocli.systems.fmri.discover import find_bids
+from neurocli.systems.fmri.find_bids import find_bids
 
 PREP = "derivatives/fmriprep"
 

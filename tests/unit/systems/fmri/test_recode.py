@@ -74,6 +74,26 @@ def test_other_stored_types_become_single_precision(tmp_path: Path, kind: Any) -
     np.testing.assert_array_equal(store.read_packed(slice(None)), values[store.mask].T)
 
 
+@pytest.mark.parametrize("scaling", ["znorm_minback", "none", "minmax"])
+def test_mean_and_spread_are_those_of_what_is_stored(tmp_path: Path, scaling: str) -> None:
+    values = np.rint(bold(n_frames=12, outside=0)).astype(np.int16)
+    values[10, 11, 9] = 900  # does not change
+    values[10, 11, 10] = 9001 + np.arange(12) % 3  # by less than a step of float16 (8 at 9000)
+    path = write_nifti(tmp_path / "x.nii.gz", values)
+    process_run(item_of(path), _folder(tmp_path), options(scaling=scaling, dtype="float16"))
+    store = open_store(tmp_path / "item" / "bold.h5")
+    stored = store.read_packed(slice(None)).astype(np.float64)
+    std = stored.std(axis=0, ddof=1)
+    # From 32 steps on rounding adds errors of 1/110 of the spread, of which 12 frames leave a half.
+    np.testing.assert_allclose(store.voxel_std_V, std, rtol=1e-2, atol=1e-7)
+    # Rounding moves a mean by at most half a step, and a voxel changes by many of them.
+    assert (
+        np.abs(store.voxel_mean_V - stored.mean(axis=0)) <= 0.02 * std + 1e-6 * np.abs(stored).max()
+    ).all()
+    assert (store.voxel_std_V[std == 0] == 0).all()
+    assert (std == 0).any()
+
+
 def test_resampled_whole_numbers_are_values(tmp_path: Path) -> None:
     values = np.rint(bold(SHAPE, 3, outside=0)).astype(np.int16)
     path = write_nifti(tmp_path / "x.nii.gz", values, affine=AFFINE)

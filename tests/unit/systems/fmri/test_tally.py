@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neurocli.core.data.statistics import global_stats
+from neurocli.systems.fmri import tally as tally_module
 from neurocli.systems.fmri.tally import LevelTally, ValueTally, all_levels, is_levels
 
 N_FRAMES, N_VOXELS = 37, 23  # not a whole number of blocks
@@ -76,6 +77,16 @@ def test_constant_voxels_have_no_spread(level: int) -> None:
     mean, std = tallied(rows).moments()
     assert std[0] == std[2] == 0
     assert mean[0] == level
+
+
+def test_sums_outlast_their_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of 16 bits only 65536 frames reach the limit of the sums; a lower one stands in for it.
+    monkeypatch.setattr(tally_module, "_MAX_SIGNED", 100_000)
+    rows = whole("int16", seed=4)
+    rows[:, 0] = -32768
+    mean, std = tallied(rows).moments()
+    np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(std, rows.std(axis=0, ddof=1), rtol=1e-6)
 
 
 def test_a_single_frame_has_no_spread() -> None:
