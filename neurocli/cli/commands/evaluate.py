@@ -72,7 +72,7 @@ def evaluate(
     ] = False,
     explain: Annotated[
         str | None,
-        value("gradients|occlusion", "Map what carries each output, as NIfTI images.", _RUN),
+        value("gradients|occlusion|attribution", "Map or list what carries each output.", _RUN),
     ] = None,
     device: options.Device = None,
     force: options.Force = False,
