@@ -205,7 +205,10 @@ class Judgement:
                 }
                 fit, judge = sides["fit"], sides["judge"]
                 if fit is not None and judge is not None:
-                    found[number, spec.name] = decode(spec, fit, sides["choose"], judge)
+                    rate = self._about.rates_hz[number]
+                    found[number, spec.name] = decode(
+                        spec, fit, sides["choose"], judge, rate_hz=rate
+                    )
         return found
 
     def _tables(self) -> tuple[list[npt.NDArray[np.float32]], int]:
