@@ -69,11 +69,6 @@ class CalciumTaskBlock(TaskBlock):
     time_dims: int | None = Field(
         None, ge=1, description="hybrid: outputs for the time loss; null is half of them"
     )
-    mixed: int = Field(
-        1, ge=1, le=16,
-        description="presentations of a label that the neurons of a training window come from, "
-        "each neuron for itself; 1 leaves windows as they were recorded",
-    )  # fmt: skip
     null: Literal["none", "shuffle", "shift"] = Field(
         "none", description="train and judge on labels that were shuffled or shifted in time"
     )

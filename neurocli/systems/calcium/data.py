@@ -248,19 +248,11 @@ def _parts(
     samplers = make_samplers(recordings, task, objective)
     longest = max(frames_in(session.segments["train"]) for session in recordings.sessions)
     steps = data.epoch_steps or max(_MIN_STEPS, longest // data.batch_size)
-    is_mixed = task.mixed > 1 and "labels" in samplers
-    if is_mixed and data.sampling == "dense":
-        raise UsageError(
-            "neurons are mixed window by window, and dense sampling has no windows",
-            where="task.mixed",
-            hint="leave data.sampling at auto, or set task.mixed=1",
-        )
-    n_enough = (_DENSE_SHARE if sum(recordings.field) > 1 else 2) * data.batch_size
     is_dense = data.sampling == "dense" or (
-        data.sampling == "auto" and longest < n_enough and not is_mixed
+        data.sampling == "auto"
+        and longest < (_DENSE_SHARE if sum(recordings.field) > 1 else 2) * data.batch_size
     )
-    n_slots = steps * data.batch_size
-    slots = SlotSet(recordings, samplers, n_slots, config.run.seed, is_dense, task.mixed)
+    slots = SlotSet(recordings, samplers, steps * data.batch_size, config.run.seed, is_dense)
     found: dict[Part, SampleSet] = {"train": slots}
     val = recordings.pieces("val", "judge")
     if val:

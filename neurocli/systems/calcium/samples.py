@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from neurocli.systems.calcium.labels import LabelSpec
-from neurocli.systems.calcium.sampling import LabelPairs, Pairs, Points, Sampler
+from neurocli.systems.calcium.sampling import Pairs, Points, Sampler
 from neurocli.systems.calcium.session import Session, centres_of
 
 Int = npt.NDArray[np.int64]
@@ -111,8 +111,6 @@ class SlotSet:
         n_slots: Slots of an epoch.
         seed: Of the draws.
         is_dense: Give every training frame once and draw places in it.
-        n_mixed: Windows of one label that the neurons of a window come from, each neuron for
-            itself; 1 leaves windows as they were recorded. Not together with `is_dense`.
     """
 
     recordings: Recordings
@@ -120,7 +118,6 @@ class SlotSet:
     n_slots: int
     seed: int
     is_dense: bool = False
-    n_mixed: int = 1
     _centres: list[Int] = field(init=False)
     _rows: dict[int, torch.Tensor] = field(init=False, default_factory=dict)
     _places: list[Int] = field(init=False, default_factory=list)
@@ -153,36 +150,27 @@ class SlotSet:
         first = samples[0]
         rng = np.random.default_rng([self.seed, first["epoch"], first["slot"]])
         draws = {name: sampler.draw(rng, len(samples)) for name, sampler in self.samplers.items()}
-        taken = {name: self._taken(draw, rng, self.samplers[name]) for name, draw in draws.items()}
-        batch: dict[str, Any] = {"draws": taken}
+        batch: dict[str, Any] = {"draws": {name: self._taken(draw) for name, draw in draws.items()}}
         if self.is_dense:
             batch["rows"] = self._rows
         return batch
 
-    def _taken(self, draw: Pairs, rng: np.random.Generator, sampler: Sampler) -> dict[str, Any]:
+    def _taken(self, draw: Pairs) -> dict[str, Any]:
         taken: dict[str, Any] = {}
+        left, right = self.recordings.field
         for number, (ref, pos, neg) in enumerate(zip(draw.ref, draw.pos, draw.neg, strict=True)):
             chosen = np.concatenate([ref, pos, neg])
             if self.is_dense:
                 taken[str(number)] = torch.from_numpy(self._places[number][chosen])
                 continue
-            rows = self._windows(number, chosen)
-            if self.n_mixed > 1 and isinstance(sampler, LabelPairs):
-                source = rng.integers(0, self.n_mixed, (len(chosen), rows.shape[2]))
-                for other in range(1, self.n_mixed):
-                    alike = sampler.like(rng, number, chosen)
-                    np.copyto(rows, self._windows(number, alike), where=source == other)
-            taken[str(number)] = torch.from_numpy(rows).transpose(0, 1)
+            # The encoder wants frames first in memory.
+            frames = self._centres[number][chosen] + np.arange(-left, right)[:, None]
+            session = self.recordings.sessions[number]
+            taken[str(number)] = torch.from_numpy(session.rows(frames)).transpose(0, 1)
             if self._is_large:
-                self.recordings.sessions[number].release()
+                session.release()
         align = None if draw.align is None else torch.from_numpy(draw.align)
         return {"taken": taken, "align": align}
-
-    def _windows(self, number: int, points: Int) -> npt.NDArray[np.float32]:
-        """Return windows (L, n, N): the encoder wants frames first in memory."""
-        left, right = self.recordings.field
-        frames = self._centres[number][points] + np.arange(-left, right)[:, None]
-        return self.recordings.sessions[number].rows(frames)
 
     def _glue(self, number: int, points: Points) -> None:
         """Lay the training segments end to end; places across their seams are never drawn."""

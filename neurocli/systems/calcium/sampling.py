@@ -184,17 +184,6 @@ class LabelPairs:
         align[order] = np.arange(count * n)
         return Pairs(ref, pos, neg, align)
 
-    def like(self, rng: np.random.Generator, session: int, points: Int) -> Int:
-        """Return for each point one of the same label in the same session, itself among them.
-
-        Args:
-            rng: Decides.
-            session: Number of the session.
-            points: Labelled points (n,).
-        """
-        own = self._points[session]
-        return self._nodes[session].near(rng, own.key[points], own.value[points], self._moving)
-
     def _step(self, rng: np.random.Generator, key: int, n: int, width: int) -> Float:
         if self._delta is not None:
             return rng.normal(0, self._delta, (n, width))

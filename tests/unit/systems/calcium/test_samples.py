@@ -10,7 +10,7 @@ import pytest
 from neurocli.systems.calcium.combine import apply_mode, highpassed, padded
 from neurocli.systems.calcium.labels import LabelSpec
 from neurocli.systems.calcium.samples import About, PieceSet, Recordings, SlotSet
-from neurocli.systems.calcium.sampling import LabelPairs, TimePairs
+from neurocli.systems.calcium.sampling import TimePairs
 from neurocli.systems.calcium.session import Session
 
 FIELD = (2, 3)
@@ -84,32 +84,6 @@ def test_dense_places_name_the_same_windows() -> None:
     assert rows.shape == (50, 2)
     again = np.stack([rows[p : p + 5].numpy() for p in places.tolist()])
     assert np.array_equal(again, windows.numpy())
-
-
-def labelled(own: Recordings, n_mixed: int) -> SlotSet:
-    points = [own.points(number, "train") for number in range(len(own.sessions))]
-    return SlotSet(own, {"labels": LabelPairs(points, 4), "time": TimePairs(points, (4,))}, 64, 0,
-                   n_mixed=n_mixed)  # fmt: skip
-
-
-def test_mixed_windows_take_each_neuron_from_a_window_of_the_same_label() -> None:
-    own = recordings(session("a", 5), session("b", 3))
-    plain, mixed = (batch(labelled(own, n), 400)["draws"] for n in (1, 4))
-    for number, n_neurons in (("0", 5), ("1", 3)):
-        before, after = (d["labels"]["taken"][number].numpy() for d in (plain, mixed))
-        # The draw itself is the same; neuron i is i above ten times the frame.
-        frames = (after - np.arange(n_neurons)) / 10
-        assert (np.diff(frames, axis=1) == 1).all()  # every neuron keeps a window of its own
-        centre, drawn = frames[:, 2], before[:, 2, 0] / 10
-        assert (centre // 30 == (drawn // 30)[:, None]).all()
-        # A neuron stays in a fourth of all windows, and one of 16 (lap 0) or 26 (lap 1) others
-        # is itself: 1/4 + 3/4 (16/42 1/16 + 26/42 1/26) = 0.286, of some 1200 windows.
-        assert (centre == drawn[:, None]).mean() == pytest.approx(0.286, abs=0.03)
-        # Two neurons come from one window in a fourth of all, and by the same chance.
-        assert (centre[:, 0] == centre[:, 1]).mean() == pytest.approx(0.286, abs=0.05)
-    time = [d["time"]["taken"]["0"].numpy() for d in (plain, mixed)]
-    assert (np.diff(time[1][:, :, 0] / 10, axis=1) == 1).all()
-    assert (time[1][..., 1] - time[1][..., 0] == 1).all()  # pairs in time are never mixed
 
 
 def test_epochs_and_seeds_draw_anew_and_slots_are_counted() -> None:
