@@ -85,8 +85,9 @@ def evaluate(
     explain: Annotated[
         str | None,
         value(
-            "gradients|occlusion|gradcam|modality",
-            "Map what carries each output: fMRI by the first two, tumours by the others.",
+            "gradients|occlusion|gradcam|modality|attribution",
+            "What carries each output: fMRI by the first two, tumours by the next two, "
+            "calcium imaging by the last.",
             _RUN,
         ),
     ] = None,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neurocli.systems.calcium.session import PARTS, Session
+from neurocli.systems.calcium.session import PARTS, Session, n_crossing
 
 
 def apply_mode(sessions: Sequence[Session], mode: str) -> tuple[list[Session], list[str]]:
@@ -59,6 +59,39 @@ def padded(sessions: Sequence[Session]) -> Session:
         layout="padded",
         split=first.split,
         repairs=tuple(f"{s.name}: {repair}" for s in sessions for repair in s.repairs),
+    )
+
+
+def glued(session: Session, field: tuple[int, int]) -> Session:
+    """Return a session whose parts are one segment each, their stretches joined end to end.
+
+    Windows then cross cuts, as those of the described system do; how many do is told.
+
+    Args:
+        session: The session.
+        field: Frames before the centre of a window, and from the centre on.
+    """
+    frames, segments, offset, crossing = [], {}, 0, 0
+    for part in PARTS:
+        own = [np.arange(start, stop) for start, stop in session.segments[part]]
+        length = sum(map(len, own))
+        ends = [[offset, offset + length]] if length else []
+        segments[part] = np.array(ends, dtype=np.int64).reshape(-1, 2)
+        crossing += n_crossing(session.segments[part], field)
+        frames += own
+        offset += length
+    order = np.concatenate(frames) if frames else np.zeros(0, dtype=np.int64)
+    told = (
+        f"parts were glued: {crossing} windows cross a cut; {session.n_frames - offset} frames "
+        "of no part were left out, and times count from the first frame that was kept"
+    )
+    return replace(
+        session,
+        traces=session.rows(order),
+        columns=None,
+        segments=segments,
+        labels={name: values[order] for name, values in session.labels.items()},
+        repairs=(*session.repairs, told),
     )
 
 

@@ -35,6 +35,14 @@ class CalciumDataBlock(DataBlock):
     highpass_hz: float | None = Field(
         None, gt=0, description="take off a moving average of this inverse length; null is off"
     )
+    scaling: Literal["standard", "robust"] = Field(
+        "standard", description="mean and deviation of each neuron, or median and median distance"
+    )
+    segments: Literal["cut", "glue"] = Field(
+        "cut",
+        description="keep windows and pairs inside stretches without a cut, or join the stretches "
+        "of a part as the described system does",
+    )
     epoch_steps: int | None = Field(
         None, ge=1, description="steps between judgements; null is one pass, at least 100"
     )
@@ -63,6 +71,9 @@ class CalciumTaskBlock(TaskBlock):
     )
     null: Literal["none", "shuffle", "shift"] = Field(
         "none", description="train and judge on labels that were shuffled or shifted in time"
+    )
+    n_nulls: int = Field(
+        20, ge=1, description="draws of shuffled and shifted labels that decoding is judged against"
     )
 
 

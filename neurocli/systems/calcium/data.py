@@ -18,7 +18,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.task import Part, RunData, SampleSet
 from neurocli.core.errors import InputError, NeuroError, UsageError
 from neurocli.core.events import Listener, ignore
-from neurocli.systems.calcium.combine import apply_mode, highpassed
+from neurocli.systems.calcium.combine import apply_mode, glued, highpassed
 from neurocli.systems.calcium.config import (
     FIELDS,
     CalciumDataBlock,
@@ -151,6 +151,8 @@ def _sessions(
         raise NeuroError(f"no session can be used ({named})", where=data.path)
     if data.highpass_hz is not None:
         usable = [highpassed(session, data.highpass_hz) for session in usable]
+    if data.segments == "glue":
+        usable = [glued(session, field) for session in usable]
     sessions, notes = apply_mode(usable, data.mode)
     return sessions, left_out, notes
 

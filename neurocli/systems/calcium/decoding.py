@@ -1,13 +1,14 @@
 """Decode labels from embeddings: nearest neighbours by cosine and ridge regression.
 
-Settings (number of neighbours, penalty) are chosen on the validation part; the judged part is
-used once. Letters: n fitted windows, m judged windows, D outputs.
+Settings (number of neighbours, penalty, and for a movie over how long a stretch embeddings are
+averaged) are chosen on the validation part; the judged part is used once. Letters: n fitted
+windows, m judged windows, D outputs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 NEIGHBOURS = (1, 3, 5, 11, 21, 41)
 PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+SMOOTHING_S = (0.0, 1 / 3, 2 / 3, 1.0, 1.5)
 _USUAL_K, _USUAL_PENALTY = 11, 1.0
 _CHUNK = 1024
 
@@ -60,7 +62,9 @@ class Decoded:
     setting: dict[str, float]
 
 
-def decode(spec: LabelSpec, fit: Side, choose: Side | None, judge: Side) -> Decoded:
+def decode(
+    spec: LabelSpec, fit: Side, choose: Side | None, judge: Side, *, rate_hz: float = 30.0
+) -> Decoded:
     """Decode one label.
 
     Args:
@@ -68,25 +72,69 @@ def decode(spec: LabelSpec, fit: Side, choose: Side | None, judge: Side) -> Deco
         fit: Labelled windows of the training part.
         choose: Those of the validation part; None takes usual settings.
         judge: Those to decode.
+        rate_hz: Windows per second.
     """
     if spec.kind == "number":
         return _number(fit, choose, judge)
-    if spec.kind == "class":
-        fit, judge = _by_trial(fit), _by_trial(judge)
-        choose = _by_trial(choose) if choose is not None else None
-    k = _USUAL_K if choose is None else _best_k(spec, fit, choose)
+    if spec.kind == "movie":
+        return _movie(spec, fit, choose, judge, rate_hz)
+    fit, judge = _by_trial(fit), _by_trial(judge)
+    choose = _by_trial(choose) if choose is not None else None
+    k = _USUAL_K if choose is None else _best_k(spec, fit, choose)[0]
     found = neighbours(fit, judge.x, [k], spec)[k]
     hit = is_right(spec, judge.y, found).astype(np.float64)
-    setting: dict[str, float] = {"k": k}
-    wave = None
-    if spec.kind == "movie":
-        sides = [Side(s.x, phase(s.y, spec.period), s.segment, s.centre) for s in (fit, judge)]
-        chosen = None
-        if choose is not None:
-            chosen = Side(choose.x, phase(choose.y, spec.period), choose.segment, choose.centre)
-        regressed = _number(sides[0], chosen, sides[1])
-        wave, setting = regressed.wave, {**setting, **regressed.setting}
-    return Decoded(judge.y, found, hit, wave, judge.centre, setting)
+    return Decoded(judge.y, found, hit, None, judge.centre, {"k": k})
+
+
+def _movie(spec: LabelSpec, fit: Side, choose: Side | None, judge: Side, rate_hz: float) -> Decoded:
+    """Decode frames by neighbours of averaged embeddings, and their phase from single ones."""
+    single, seconds = (_USUAL_K, (0.0, 0.0)), 0.0
+    k = _USUAL_K
+    if choose is not None:
+        tried = {
+            s: _best_k(spec, smoothed(fit, s * rate_hz), smoothed(choose, s * rate_hz))
+            for s in SMOOTHING_S
+        }
+        single = tried[0.0]
+        seconds = max(SMOOTHING_S, key=lambda s: tried[s][1])
+        k = tried[seconds][0]
+    known, asked = smoothed(fit, seconds * rate_hz), smoothed(judge, seconds * rate_hz)
+    found = neighbours(known, asked.x, [k], spec)[k]
+    hit = is_right(spec, judge.y, found).astype(np.float64)
+    alone = neighbours(fit, judge.x, [single[0]], spec)[single[0]]
+    sides = [
+        None if s is None else Side(s.x, phase(s.y, spec.period), s.segment, s.centre)
+        for s in (fit, choose, judge)
+    ]
+    regressed = _number(cast(Side, sides[0]), sides[1], cast(Side, sides[2]))
+    setting = {
+        "k": k,
+        "smoothing_s": seconds,
+        "accuracy_single": float(is_right(spec, judge.y, alone).mean()),
+        **regressed.setting,
+    }
+    return Decoded(judge.y, found, hit, regressed.wave, judge.centre, setting)
+
+
+def smoothed(side: Side, width: float) -> Side:
+    """Return windows averaged with their neighbours in time, never across a cut.
+
+    Args:
+        side: The windows, those of a segment in order.
+        width: Windows of the average, made odd; at the ends of a stretch there are fewer.
+    """
+    half = int(width / 2)
+    if half == 0:
+        return side
+    gap = (np.diff(side.segment) != 0) | (np.diff(side.centre) != 1)
+    edges = np.concatenate([[0], np.flatnonzero(gap) + 1, [len(side.x)]])
+    at = np.arange(len(side.x))
+    stretch = np.searchsorted(edges, at, side="right") - 1
+    low = np.maximum(at - half, edges[stretch])
+    high = np.minimum(at + half + 1, edges[stretch + 1])
+    total = np.concatenate([np.zeros((1, side.x.shape[1])), np.cumsum(side.x, 0, np.float64)])
+    mean = (total[high] - total[low]) / (high - low)[:, None]
+    return Side(mean.astype(np.float32), side.y, side.segment, side.centre)
 
 
 def phase(frame: npt.NDArray[Any], period: int) -> Float:
@@ -107,8 +155,13 @@ def is_right(
     """
     if spec.kind == "class":
         return np.asarray(target == found)
-    apart = np.abs(np.asarray(target, dtype=np.float64) - found) % spec.period
-    return np.asarray(np.minimum(apart, spec.period - apart) <= spec.tolerance)
+    return np.asarray(_apart(spec, target, found) <= spec.tolerance)
+
+
+def _apart(spec: LabelSpec, target: npt.NDArray[Any], found: npt.NDArray[Any]) -> Float:
+    """Return frames between what was shown and what was decoded, the shorter way round."""
+    apart: Float = np.abs(np.asarray(target, dtype=np.float64) - found) % spec.period
+    return np.minimum(apart, spec.period - apart)
 
 
 def neighbours(
@@ -155,10 +208,17 @@ def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return found
 
 
-def _best_k(spec: LabelSpec, fit: Side, choose: Side) -> int:
+def _best_k(spec: LabelSpec, fit: Side, choose: Side) -> tuple[int, tuple[float, float]]:
+    """Return the best number of neighbours and its score: accuracy, then nearness."""
     said = neighbours(fit, choose.x, list(NEIGHBOURS), spec)
-    scores = {k: float(is_right(spec, choose.y, found).mean()) for k, found in said.items()}
-    return max(NEIGHBOURS, key=lambda k: (scores[k], k))
+    scores = {}
+    for k, found in said.items():
+        near = 0.0
+        if spec.kind == "movie":  # a validation part may be decoded without error by several
+            near = -float(_apart(spec, choose.y, found).mean())
+        scores[k] = (float(is_right(spec, choose.y, found).mean()), near)
+    best = max(NEIGHBOURS, key=lambda k: (*scores[k], k))
+    return best, scores[best]
 
 
 def _number(fit: Side, choose: Side | None, judge: Side) -> Decoded:

@@ -43,5 +43,6 @@ def opened(made: Simulated) -> Session:
         layout="synthetic",
         split=split,
         stimuli={name: len(table.start) for name, table in made.stimuli.items()},
+        is_tuned=made.is_tuned,
     )
     return cleaned(session, made.name)

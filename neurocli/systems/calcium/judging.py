@@ -19,19 +19,26 @@ from neurocli.core.engine.task import Rows, Summary
 from neurocli.core.errors import NeuroError
 from neurocli.core.metrics.bootstrap import bootstrap_ci
 from neurocli.systems.calcium.config import CalciumTaskBlock
-from neurocli.systems.calcium.consistency import by_value, mean_of, pairwise
-from neurocli.systems.calcium.decoding import Decoded, Side, decode, is_right, r2_of
+from neurocli.systems.calcium.consistency import (
+    by_value,
+    consistency_interval,
+    mean_of,
+    pairwise,
+)
+from neurocli.systems.calcium.decoding import Decoded, Side, decode, r2_of
 from neurocli.systems.calcium.fitness import attainable_bits, fixed_loss
-from neurocli.systems.calcium.labels import LabelSpec
+from neurocli.systems.calcium.measures import (
+    METRICS,
+    Found,
+    block_frames,
+    columns_of,
+    null_accuracies,
+)
 from neurocli.systems.calcium.samples import About
 from neurocli.systems.calcium.sampling import LabelPairs, Points, Sampler, TimePairs
 
-_BLOCK_S = 2.0
 _RESAMPLES = 500
-_N_NULL = 20
 _MAX_DRAW = 512
-Columns = Mapping[str, npt.NDArray[Any]]
-Found = dict[tuple[int, str], Decoded]
 
 
 class Judgement:
@@ -60,19 +67,23 @@ class Judgement:
             is_baseline: Leave controls, embeddings and the table of segments out.
         """
         metrics, details = self._fit_metrics(with_null=not is_baseline)
-        agreed = self._agreement()
+        tables, block = self._tables()
+        agreed = pairwise(tables)
         metrics["consistency"] = mean_of(agreed[0])
         found = self._decoded
-        columns = _columns(found, self._about)
+        columns = columns_of(found, self._about)
         metrics |= {
-            name: metric(columns[name]) for name, metric in _METRICS.items() if name in columns
+            name: metric(columns[name]) for name, metric in METRICS.items() if name in columns
         }
         ci95: dict[str, tuple[float, float]] = {}
         for name in columns:
             ci95 |= bootstrap_ci(
-                columns[name], {name: _METRICS[name]}, participants=list(columns[name]["block"]),
+                columns[name], {name: METRICS[name]}, participants=list(columns[name]["block"]),
                 n=_RESAMPLES,
             )  # fmt: skip
+        limits = consistency_interval(tables, block, _RESAMPLES)
+        if limits is not None:
+            ci95["consistency"] = limits
         for name in ("decode_r2", "decode_accuracy"):
             metrics.setdefault(name, float("nan"))
         if not math.isfinite(metrics["consistency"]):
@@ -82,11 +93,14 @@ class Judgement:
             "consistency_in_sample": mean_of(agreed[1]),
             "consistency_pairs": {"sessions": list(self._about.names), "r2": agreed[0].tolist()},
         }
+        nulls: dict[str, dict[str, float]] = {}
+        if not is_baseline:
+            nulls, details["null_z"] = null_accuracies(found, self._about, self._task.n_nulls)
         judged = self._judged
         return Summary(
             metrics=metrics,
             ci95=ci95,
-            baselines={} if is_baseline else self._nulls(found),
+            baselines=nulls,
             per_subject=[] if is_baseline else self._session_lines(),
             n=sum(len(row["centre"]) for row in judged),
             unit="windows",
@@ -197,41 +211,22 @@ class Judgement:
                 }
                 fit, judge = sides["fit"], sides["judge"]
                 if fit is not None and judge is not None:
-                    found[number, spec.name] = decode(spec, fit, sides["choose"], judge)
+                    rate = self._about.rates_hz[number]
+                    found[number, spec.name] = decode(
+                        spec, fit, sides["choose"], judge, rate_hz=rate
+                    )
         return found
 
-    def _agreement(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _tables(self) -> tuple[list[npt.NDArray[np.float32]], int]:
+        """Return mean embeddings by movie frame of every session, and the frames of a block."""
         movie = next((s for s in self._about.specs if s.kind == "movie"), None)
-        nothing = np.full((len(self._about.names),) * 2, np.nan)
-        if movie is None or len(self._about.names) < 2:
-            return nothing, nothing
-        tables = []
-        for number in range(len(self._about.names)):
-            side = self._side(number, "judge", movie.name)
-            if side is None:
-                return nothing, nothing
-            tables.append(by_value(side.x, side.y.astype(np.int64), movie.period))
-        return pairwise(tables)
-
-    def _nulls(self, found: Found) -> dict[str, dict[str, float]]:
-        """Return accuracy against labels that were turned in time, and against shuffled ones."""
-        specs = {spec.name: spec for spec in self._about.specs}
-        hits: dict[str, list[float]] = {"null_shift": [], "null_shuffle": []}
-        for name in _primary(found, self._about):
-            for (_, label), own in found.items():
-                if label != name or own.hit is None:
-                    continue
-                rng = np.random.default_rng([30, len(own.target)])
-                for _ in range(_N_NULL):
-                    turn = int(rng.integers(1, max(2, len(own.target))))
-                    wrong = {
-                        "null_shift": np.roll(own.target, turn),
-                        "null_shuffle": rng.permutation(own.target),
-                    }
-                    for kind, target in wrong.items():
-                        right = is_right(specs[name], target, own.predicted)
-                        hits[kind].append(float(right.mean()))
-        return {kind: {"decode_accuracy": float(np.mean(own))} for kind, own in hits.items() if own}
+        if movie is None:
+            return [], 1
+        sides = [self._side(n, "judge", movie.name) for n in range(len(self._about.names))]
+        tables = [by_value(side.x, side.y.astype(np.int64), movie.period) for side in sides if side]
+        return tables if len(tables) == len(sides) else [], block_frames(
+            self._about.rates_hz[0], movie
+        )
 
     def _line(self, key: tuple[int, str], own: Decoded) -> dict[str, Any]:
         number, name = key
@@ -291,58 +286,6 @@ def _shared_classes(points: Sequence[Points]) -> list[Points]:
         Points(p.centre, p.segment, np.where(np.isin(p.key, kept), p.key, -1), p.value)
         for p in points
     ]
-
-
-def _primary(found: Found, about: About) -> list[str]:
-    """Return the one label that accuracy is told of: the first movie, else the first class."""
-    told = [s.name for s in about.specs if any(name == s.name for _, name in found)]
-    kinds = {spec.name: spec.kind for spec in about.specs}
-    ranked = [n for n in told if kinds[n] == "movie"] + [n for n in told if kinds[n] == "class"]
-    return ranked[:1]
-
-
-def _columns(found: Found, about: About) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Return what each metric is made of, window by window."""
-    columns: dict[str, dict[str, npt.NDArray[Any]]] = {}
-    kinds: dict[str, LabelSpec] = {spec.name: spec for spec in about.specs}
-    names = {"decode_accuracy": _primary(found, about)[:1], "decode_r2": [
-        s.name for s in about.specs[: about.n_targets] if s.kind != "class"
-        and any(name == s.name for _, name in found)][:1]}  # fmt: skip
-    for metric, chosen in names.items():
-        for name in chosen:
-            own = {n: d for (n, label), d in found.items() if label == name}
-            values = [d.hit if metric == "decode_accuracy" else d.wave for d in own.values()]
-            kept = [v for v in values if v is not None]
-            if len(kept) != len(own) or not kept:
-                continue
-            sizes = {n: _block_frames(about.rates_hz[n], kinds[name]) for n in own}
-            blocks = [[f"{n}/{c // sizes[n]:09d}" for c in d.centre] for n, d in own.items()]
-            columns[metric] = {
-                "value": np.concatenate(kept),
-                "session": np.concatenate([np.full(len(d.centre), n) for n, d in own.items()]),
-                "block": np.array([block for part in blocks for block in part]),
-            }
-    return columns
-
-
-def _block_frames(rate_hz: float, spec: LabelSpec) -> int:
-    # A presentation is one mean, so it is a block of its own.
-    return 1 if spec.kind == "class" else max(1, round(_BLOCK_S * rate_hz))
-
-
-def _by_session(columns: Columns) -> list[npt.NDArray[Any]]:
-    return [columns["value"][columns["session"] == n] for n in np.unique(columns["session"])]
-
-
-def _accuracy(columns: Columns) -> float:
-    return float(np.mean([own.mean() for own in _by_session(columns)]))
-
-
-def _r2(columns: Columns) -> float:
-    return float(np.mean([r2_of(own) for own in _by_session(columns)]))
-
-
-_METRICS = {"decode_r2": _r2, "decode_accuracy": _accuracy}
 
 
 def _cell(value: Any) -> Any:

@@ -173,9 +173,10 @@ class SlotSet:
             if self.is_dense:
                 taken[str(number)] = torch.from_numpy(self._places[number][chosen])
                 continue
-            frames = self._centres[number][chosen][:, None] + np.arange(-left, right)
+            # The encoder wants frames first in memory.
+            frames = self._centres[number][chosen] + np.arange(-left, right)[:, None]
             session = self.recordings.sessions[number]
-            taken[str(number)] = torch.from_numpy(session.rows(frames))
+            taken[str(number)] = torch.from_numpy(session.rows(frames)).transpose(0, 1)
             if self._is_large:
                 session.release()
         if draw.align is None:

@@ -56,6 +56,8 @@ class Session:
         stimuli: Name -> presentations.
         columns: Neurons of `traces` that are used; None takes all.
         repairs: What was changed or left out.
+        is_tuned: (N,) whether each neuron follows the stimuli, where it is known: of made-up
+            sessions.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Session:
     stimuli: Mapping[str, int] = field(default_factory=dict)
     columns: npt.NDArray[np.int64] | None = None
     repairs: tuple[str, ...] = ()
+    is_tuned: npt.NDArray[np.bool_] | None = None
 
     @property
     def n_frames(self) -> int:
@@ -205,7 +208,8 @@ def cleaned(session: Session, where: str) -> Session:
             repairs.append(f"{int(count)} {what} neurons were dropped")
     columns = None if keep.all() else np.flatnonzero(keep).astype(np.int64)
     names = tuple(name for name, kept in zip(session.neurons, keep, strict=True) if kept)
-    session = replace(session, columns=columns, neurons=names)
+    tuned = None if session.is_tuned is None else session.is_tuned[keep]
+    session = replace(session, columns=columns, neurons=names, is_tuned=tuned)
     if bad_rows.any():
         session, notes = _fill(session, bad_rows)
         repairs += notes

@@ -63,6 +63,8 @@ def write_stored(session: Session, folder: Path) -> list[str]:
         "stimuli": dict(session.stimuli),
         "repairs": list(session.repairs),
     }
+    if session.is_tuned is not None:
+        record["is_tuned"] = session.is_tuned.tolist()
     durable_json(folder / SESSION_FILE, record)
     return names
 
@@ -103,6 +105,7 @@ def read_stored(folder: Path) -> Session:
             neurons=neurons,
             stimuli={str(name): int(count) for name, count in record["stimuli"].items()},
             repairs=tuple(_texts(record, "repairs")),
+            is_tuned=_tuned(record, len(neurons)),
             **told,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -134,6 +137,15 @@ def _texts(record: dict[str, Any], key: str) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
         raise ValueError(f"{key} is no list of texts")
     return found
+
+
+def _tuned(record: dict[str, Any], n_neurons: int) -> npt.NDArray[np.bool_] | None:
+    found = record.get("is_tuned")
+    if found is None:
+        return None
+    if not isinstance(found, list) or len(found) != n_neurons or {*map(type, found)} - {bool}:
+        raise ValueError(f"is_tuned is no list of {n_neurons} truths")
+    return np.array(found, dtype=bool)
 
 
 def _rate(rate_hz: float) -> float:

@@ -19,6 +19,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.task import (
     BaselineRows,
     Batch,
+    Explainer,
     PrimaryMetric,
     Rows,
     RunData,
@@ -35,7 +36,7 @@ from neurocli.systems.calcium.baselines import baseline_rows
 from neurocli.systems.calcium.config import CalciumDataBlock, CalciumTaskBlock, EncoderConfig
 from neurocli.systems.calcium.judging import Judgement
 from neurocli.systems.calcium.models.encoder import SessionEncoders
-from neurocli.systems.calcium.samples import SlotSet
+from neurocli.systems.calcium.samples import PieceSet, SlotSet
 from neurocli.systems.calcium.scaling import Scaler, fit_scaler
 
 _INPUTS = "inputs."
@@ -66,7 +67,8 @@ class EmbeddingTask(Task):
     def fit(self, data: RunData) -> None:
         """Learn the scale of every neuron from the training part."""
         slots = cast(SlotSet, data.parts["train"])
-        self._scalers = [fit_scaler(session) for session in slots.recordings.sessions]
+        kind = cast(CalciumDataBlock, self.config.data).scaling
+        self._scalers = [fit_scaler(session, kind) for session in slots.recordings.sessions]
         self._objective = data.objective
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
@@ -192,6 +194,19 @@ class EmbeddingTask(Task):
     def prediction_rows(self, rows: Rows) -> Rows:
         """Return one row per judged window: time and what was decoded."""
         return self._judgement(rows).window_table()
+
+    def explainer(
+        self, method: str, samples: Sequence[SampleSet], train: SampleSet | None
+    ) -> Explainer:
+        """Return what scores the neurons that the embedding follows.
+
+        Raises:
+            UsageError: The method is unknown.
+        """
+        from neurocli.systems.calcium.explain import NeuronExplainer
+
+        del train
+        return NeuronExplainer(method, [cast(PieceSet, part) for part in samples], self._scalers)
 
     def embed_step(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Refuse: embeddings are among the files of every evaluation.

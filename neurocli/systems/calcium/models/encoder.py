@@ -2,8 +2,8 @@
 
 The layers are those of the published family: a first layer over the neurons, residual
 convolutions of three frames that are cropped and never padded, and an output layer; exact GELU,
-unit length at the end for cosine similarity. All products are matrix products over rows, frames
-before channels, which the CPU does faster than short convolutions.
+unit length at the end for cosine similarity. Inside, frames come first in memory, so that all
+products are plain matrix products, which the CPU does faster than short convolutions.
 
 Letters: B windows, L frames of a window, N neurons, H width, D outputs, T frames of a recording.
 """
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neurocli.systems.calcium.config import FIELDS
-from neurocli.systems.calcium.models.products import shifted_sum, side_by_side
+from neurocli.systems.calcium.models.products import convolved
 
 N_SKIPS = {"offset5": 1, "offset10": 3, "offset36": 16}
 _LAST = {"offset5": 2, "offset10": 3, "offset36": 3}
@@ -48,7 +48,7 @@ class Trunk(nn.Module):
             self.out = nn.Conv1d(hidden, outputs, _LAST[encoder])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, L', D) for the first layer's output (B, L, H), before its GELU.
+        """Return (L', B, D) for the first layer's output (L, B, H), before its GELU.
 
         Args:
             x: Output of an input layer.
@@ -59,8 +59,8 @@ class Trunk(nn.Module):
                 x = F.gelu(layer(x))
             return cast(Tensor, self.out(x))
         for layer in self.skips:
-            x = side_by_side(x, *_weights(layer), is_residual=True)
-        return side_by_side(x, *_weights(self.out))
+            x = convolved(x, *_weights(layer), is_residual=True)
+        return convolved(x, *_weights(self.out))
 
 
 class SessionEncoders(nn.Module):
@@ -121,7 +121,8 @@ class SessionEncoders(nn.Module):
         """Return embeddings (B, T-L+1, D) of every window of recordings (B, T, N).
 
         Args:
-            rows: Traces, frames first.
+            rows: Traces; a view of memory that holds all windows' first frames, then their second
+                ones and so on, is not copied.
             session: Which session's input layer.
             scale: Factor and shift (N,) of raw traces; None when they are scaled already. They go
                 into the first layer's weights, which is far less work than scaling all frames.
@@ -132,10 +133,12 @@ class SessionEncoders(nn.Module):
             wide = (1, -1, *(1 for _ in weight.shape[2:]))
             bias = bias + (weight * shift.view(wide)).flatten(1).sum(1)
             weight = weight * factor.view(wide)
-        first = (
-            F.linear(rows, weight, bias) if weight.ndim == 2 else shifted_sum(rows, weight, bias)
-        )
-        found: Tensor = self.trunks[0 if self.is_shared else session](first)
+        frames = rows.transpose(0, 1)
+        if weight.ndim == 2:
+            first = F.linear(frames, weight, bias)
+        else:
+            first = convolved(frames, weight, bias)
+        found: Tensor = self.trunks[0 if self.is_shared else session](first).transpose(0, 1)
         return F.normalize(found, dim=-1) if self.is_normalised else found
 
 

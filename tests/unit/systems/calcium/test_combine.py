@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from neurocli.systems.calcium import scaling
-from neurocli.systems.calcium.combine import apply_mode, highpassed, padded
+from neurocli.systems.calcium.combine import apply_mode, glued, highpassed, padded
 from neurocli.systems.calcium.scaling import fit_scaler
 from neurocli.systems.calcium.session import Session, mask_of, names_of
 
@@ -156,3 +157,51 @@ def test_modes_tell_what_they_cost(pair: list[Session]) -> None:
     (together,), notes = apply_mode(pair, "pad")
     assert together.name == "a+b"
     assert "tell sessions apart" in notes[0]
+
+
+# Robust scale
+
+
+def test_a_robust_scale_is_median_and_median_distance(noise: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(scaling, "_NEURONS", 3)  # four neurons, so two rounds
+    train = np.array([[10, 100], [200, 331]])
+    changed = noise.copy()
+    changed[~mask_of(train, 500)] += 1e3
+    changed[20] += 1e6  # one wild frame, which means and deviations would follow
+    scaler = fit_scaler(session_of(changed, train), "robust")
+    own = changed[mask_of(train, 500)].astype(np.float64)
+    expected = scipy.stats.median_abs_deviation(own, axis=0, scale="normal")
+    assert scaler.factor.numpy() == pytest.approx(1 / expected, rel=1e-5)
+    centre = -scaler.shift.double().numpy() / scaler.factor.double().numpy()
+    assert centre == pytest.approx(np.median(own, axis=0), rel=1e-5, abs=1e-4)
+
+
+def test_sparse_neurons_keep_their_deviation_under_a_robust_scale() -> None:
+    events = np.zeros((100, 2), dtype=np.float32)
+    events[::10, 0] = 1
+    events[:, 1] = 7  # constant: left at its centre
+    scaler = fit_scaler(session_of(events), "robust")
+    # A tenth of ones has the deviation sqrt(0.1 * 0.9) = 0.3; the median is 0.
+    assert scaler.factor.tolist() == pytest.approx([1 / 0.3, 0])
+    assert scaler.shift.tolist() == pytest.approx([0, 0])
+
+
+# Glued parts
+
+
+def test_glued_parts_are_one_segment_each_of_the_frames_they_had() -> None:
+    traces = np.arange(40, dtype=np.float32)[:, None] * [1, 10]
+    own = replace(
+        session_of(traces, [[2, 8], [20, 27]], labels={"frame": np.arange(40)}),
+        segments={"train": np.array([[2, 8], [20, 27]]), "val": np.array([[8, 12]]),
+                  "test": np.array([[30, 33], [35, 40]])},
+    )  # fmt: skip
+    found = glued(own, (2, 3))
+    kept = [*range(2, 8), *range(20, 27), *range(8, 12), *range(30, 33), *range(35, 40)]
+    assert {part: ends.tolist() for part, ends in found.segments.items()} == {
+        "train": [[0, 13]], "val": [[13, 17]], "test": [[17, 25]],
+    }  # fmt: skip
+    assert found.traces[:, 0].tolist() == kept
+    assert found.labels["frame"].tolist() == kept
+    # Windows of 5 over 13 and 8 frames: 9 + 4; without crossing 2 + 3 and 0 + 1.
+    assert "7 windows cross a cut; 15 frames of no part" in found.repairs[-1]

@@ -11,7 +11,12 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neurocli.systems.calcium.consistency import by_value, consistency, pairwise
+from neurocli.systems.calcium.consistency import (
+    by_value,
+    consistency,
+    consistency_interval,
+    pairwise,
+)
 
 
 def tables(n: int = 3, n_values: int = 60, width: int = 4, noise: float = 0.5) -> list[Any]:
@@ -110,3 +115,29 @@ def test_noise_fits_in_sample_and_not_held_out() -> None:
     held_out, in_sample = consistency(noise)
     assert in_sample > 0.9
     assert held_out < 0
+
+
+def test_the_interval_is_a_bootstrap_over_blocks_of_values() -> None:
+    own = tables(2, n_values=80)
+    held_out = consistency(own)[0]
+    low, high = consistency_interval(own, 10, 400) or (1.0, 0.0)
+    assert low < held_out < high
+    # By hand: eight blocks of ten values, five odd ones in each; the maps stay as they were.
+    rng, waves = np.random.default_rng(5), []
+    for one, other in (own, own[::-1]):
+        model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
+        model.fit(one[::2].astype(float), other[::2].astype(float))
+        waves.append((other[1::2], model.predict(one[1::2].astype(float))))
+    draws = []
+    for _ in range(400):
+        at = (5 * rng.integers(0, 8, 8)[:, None] + np.arange(5)).ravel()
+        scores = [r2_score(a[at], b[at], multioutput="variance_weighted") for a, b in waves]
+        draws.append(np.mean(scores))
+    # Two sets of 400 draws agree to a fraction of the interval's width.
+    expected = np.percentile(draws, [2.5, 97.5])
+    assert (low, high) == pytest.approx(tuple(expected), abs=0.15 * (high - low))
+
+
+def test_an_interval_needs_three_blocks_and_two_sessions() -> None:
+    assert consistency_interval(tables(2), 30, 50) is None
+    assert consistency_interval(tables(1), 5, 50) is None

@@ -24,6 +24,7 @@ from neurocli.systems.calcium.decoding import (
     phase,
     r2_of,
     ridge,
+    smoothed,
 )
 from neurocli.systems.calcium.labels import LabelSpec
 
@@ -253,3 +254,43 @@ def test_a_movie_is_decoded_both_as_frame_and_as_wave() -> None:
     # The smallest penalty shrinks by 120 / (120 + 0.01); r2 loses the square of the rest.
     assert r2_of(found.wave) == pytest.approx(1, abs=1e-6)
     assert found.setting["penalty"] == min(PENALTIES)
+
+
+def test_smoothing_is_the_mean_of_neighbours_in_one_stretch() -> None:
+    # Frames 0 to 6 of segment 0 without frame 3, then two frames of segment 1.
+    centre, segment = [0, 1, 2, 4, 5, 6, 7, 8], [0, 0, 0, 0, 0, 0, 1, 1]
+    x = np.arange(16, dtype=np.float32).reshape(8, 2) ** 2
+    found = smoothed(Side(x, np.arange(8), np.array(segment), np.array(centre)), 3)
+    runs = [(0, 3), (3, 6), (6, 8)]
+    for a, b in runs:
+        for at in range(a, b):
+            own = x[max(a, at - 1) : min(b, at + 2)].astype(np.float64)
+            assert found.x[at] == pytest.approx(own.mean(0))
+    assert np.array_equal(found.y, np.arange(8))
+    assert smoothed(found, 1) is found
+
+
+def test_the_stretch_is_chosen_on_validation_and_single_windows_are_told_too() -> None:
+    # One turn in 40 frames; noise of the size of the signal, new in every presentation.
+    rng = np.random.default_rng(0)
+
+    def shown(n: int) -> Side:
+        frame = np.tile(np.arange(40), n)
+        x = phase(frame, 40) + rng.normal(size=(40 * n, 2))
+        return Side(x.astype(np.float32), frame, np.zeros(40 * n, dtype=np.int64),
+                    np.arange(40 * n))  # fmt: skip
+
+    sides = shown(30), shown(10), shown(10)
+    found = decode(MOVIE, *sides, rate_hz=9.0)
+    assert found.setting["smoothing_s"] > 0
+    assert found.hit is not None
+    assert found.hit.mean() > found.setting["accuracy_single"] + 0.1
+    # By hand: windows of the chosen stretch, its neighbours, and what they say.
+    width, k = 9.0 * found.setting["smoothing_s"], int(found.setting["k"])
+    by_hand = neighbours(smoothed(sides[0], width), smoothed(sides[2], width).x, [k], MOVIE)[k]
+    assert np.array_equal(found.predicted, by_hand)
+    # Without a validation part nothing is chosen.
+    usual = decode(MOVIE, sides[0], None, sides[2])
+    assert usual.setting["smoothing_s"] == 0
+    assert usual.hit is not None
+    assert usual.setting["accuracy_single"] == usual.hit.mean()

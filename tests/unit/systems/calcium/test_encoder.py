@@ -14,7 +14,7 @@ from neurocli import load_config
 from neurocli.systems.calcium.config import FIELDS
 from neurocli.systems.calcium.models.build import build
 from neurocli.systems.calcium.models.encoder import N_SKIPS, SessionEncoders
-from neurocli.systems.calcium.models.products import shifted_sum, side_by_side
+from neurocli.systems.calcium.models.products import convolved
 
 
 def encoders(encoder: str, neurons: tuple[int, ...] = (5,), **options: Any) -> SessionEncoders:
@@ -110,14 +110,12 @@ def test_a_shift_in_time_shifts_embeddings_and_batches_do_not_meet(encoder: str)
     assert torch.allclose(model.along(rows[1:2]), along[1:2], atol=1e-12)
 
 
-def test_the_inner_pieces_of_many_windows_change_nothing() -> None:
-    # 128 windows are multiplied at a time: 300 make three pieces, the last one short.
-    x, weight, bias = drawn(300, 4, 5), drawn(6, 5, 2, seed=2), drawn(6, seed=3)
+def test_gradients_of_products_are_those_of_convolutions() -> None:
+    x, weight, bias = drawn(4, 30, 5), drawn(6, 5, 2, seed=2), drawn(6, seed=3)
     for own in (x, weight, bias):
         own.requires_grad_()
-    found, expected = shifted_sum(x, weight, bias), F.conv1d(x.mT, weight, bias).mT
-    assert torch.allclose(found, expected, atol=1e-12)
-    cotangent = drawn(300, 3, 6, seed=4)
+    expected = F.conv1d(x.permute(1, 2, 0), weight, bias).permute(2, 0, 1)
+    found, cotangent = convolved(x, weight, bias), drawn(3, 30, 6, seed=4)
     for one, other in zip(
         torch.autograd.grad((found * cotangent).sum(), (x, weight, bias)),
         torch.autograd.grad((expected * cotangent).sum(), (x, weight, bias)),
@@ -128,12 +126,12 @@ def test_the_inner_pieces_of_many_windows_change_nothing() -> None:
 
 @pytest.mark.parametrize("is_residual", [False, True])
 def test_under_autocast_products_are_plain_convolutions(is_residual: bool) -> None:
-    x, weight, bias = (v.float() for v in (drawn(2, 7, 4), drawn(4, 4, 3, seed=2), drawn(4)))
+    x, weight, bias = (v.float() for v in (drawn(7, 2, 4), drawn(4, 4, 3, seed=2), drawn(4)))
     with torch.autocast("cpu", torch.bfloat16):
-        found = side_by_side(x, weight, bias, is_residual=is_residual)
+        found = convolved(x, weight, bias, is_residual=is_residual)
     # bfloat16 keeps 8 bits; twelve products of about 1 are summed.
     assert torch.allclose(
-        found.float(), side_by_side(x, weight, bias, is_residual=is_residual), atol=0.15
+        found.float(), convolved(x, weight, bias, is_residual=is_residual), atol=0.15
     )
 
 

@@ -94,6 +94,17 @@ def test_nulls_are_at_the_share_of_the_circle_that_counts_as_right() -> None:
     assert found.baselines["null_shuffle"]["decode_accuracy"] == pytest.approx(7 / 40, abs=0.05)
 
 
+def test_controls_tell_how_far_above_them_the_accuracy_lies() -> None:
+    task = TASK.model_copy(update={"n_nulls": 400})
+    found = Judgement(movie_rows(about()), "labels", task, n_refs=16).summary()
+    # By chance 7 of 40 frames are right. Of a random permutation the number of hits has the
+    # variance of a matching: with 7 allowed places per row and column it is 7 (1 - 7 / 40) 40 / 39.
+    spread = math.sqrt(7 * (1 - 7 / 40) * 40 / 39) / 40
+    expected = (1 - 7 / 40) / spread
+    assert found.details["null_z"]["null_shuffle"] == pytest.approx(expected, rel=0.1)
+    assert set(found.details["null_z"]) == set(found.baselines) & {"null_shift", "null_shuffle"}
+
+
 def test_one_session_has_no_consistency_and_says_so() -> None:
     found = judged(movie_rows(about())).summary()
     assert math.isnan(found.metrics["consistency"])

@@ -16,7 +16,7 @@ from neurocli.core.nn.contrastive import prior_info_nce
 from neurocli.core.nn.shapes import ShapeError
 from neurocli.systems.calcium.config import FIELDS
 from neurocli.systems.calcium.models.encoder import SessionEncoders
-from neurocli.systems.calcium.models.products import shifted_sum, side_by_side
+from neurocli.systems.calcium.models.products import convolved
 from neurocli.systems.calcium.official import layer_names, official_names, recognise
 
 
@@ -27,22 +27,33 @@ def encoders(encoder: str, neurons: tuple[int, ...] = (9,), **options: Any) -> S
 
 
 @pytest.mark.parametrize("frames", [3, 11])
-@pytest.mark.parametrize("convolve", [shifted_sum, side_by_side])
-def test_matrix_products_are_convolutions(frames: int, convolve: Any) -> None:
-    layer = nn.Conv1d(5, 7, 3).double()
-    x = torch.randn(3, frames, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.allclose(convolve(x, layer.weight, layer.bias), layer(x.mT).mT, atol=1e-12)
-    assert torch.autograd.gradcheck(convolve, (x, layer.weight, layer.bias))
+@pytest.mark.parametrize("taps", [1, 2, 3])
+def test_matrix_products_are_convolutions(frames: int, taps: int) -> None:
+    layer = nn.Conv1d(5, 7, taps).double()
+    x = torch.randn(frames, 3, 5, dtype=torch.float64, requires_grad=True)
+    expected = layer(x.permute(1, 2, 0)).permute(2, 0, 1)
+    assert torch.allclose(convolved(x, layer.weight, layer.bias), expected, atol=1e-12)
+    assert torch.autograd.gradcheck(convolved, (x, layer.weight, layer.bias))
+
+
+def test_memory_in_another_order_is_the_same_convolution() -> None:
+    layer = nn.Conv1d(5, 7, 2).double()
+    x = torch.randn(4, 6, 5, dtype=torch.float64)
+    other = x.transpose(0, 1).contiguous().transpose(0, 1)
+    assert not other.is_contiguous()
+    assert torch.equal(
+        convolved(other, layer.weight, layer.bias), convolved(x, layer.weight, layer.bias)
+    )
 
 
 @pytest.mark.parametrize("frames", [3, 9])
 def test_a_residual_layer_is_what_it_says(frames: int) -> None:
     layer = nn.Conv1d(6, 6, 3).double()
-    x = torch.randn(2, frames, 6, dtype=torch.float64, requires_grad=True)
-    expected = x[:, 1:-1] + nn.functional.gelu(layer(x.mT).mT)
+    x = torch.randn(frames, 2, 6, dtype=torch.float64, requires_grad=True)
+    expected = x[1:-1] + nn.functional.gelu(layer(x.permute(1, 2, 0)).permute(2, 0, 1))
 
     def residual(*values: torch.Tensor) -> torch.Tensor:
-        return side_by_side(*values, is_residual=True)
+        return convolved(*values, is_residual=True)
 
     assert torch.allclose(residual(x, layer.weight, layer.bias), expected, atol=1e-12)
     assert torch.autograd.gradcheck(residual, (x, layer.weight, layer.bias))

@@ -134,7 +134,8 @@ def test_an_unseen_session_is_refused_then_adapted_to(
     assert "--freeze" in str(caught.value.hint)
     adapted = train(
         "cebra", data=unseen, out=tmp_path / "adapted", init_from=run.checkpoint, freeze=True,
-        set=("data.batch_size=128", "data.epoch_steps=30", "train.epochs=4", "train.lr=1e-2"),
+        set=("data.batch_size=128", "data.epoch_steps=30", "train.epochs=4", "train.lr=1e-2",
+             "data.highpass_hz=0.02", "model.neuron_dropout=0.4"),
     )  # fmt: skip
     old, new = weights(run.checkpoint), weights(adapted.checkpoint)
     assert new["inputs.0.weight"].shape[1] == 75

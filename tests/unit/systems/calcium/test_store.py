@@ -75,10 +75,13 @@ def test_writing_twice_gives_the_same_bytes(session: Session, folder: Path) -> N
 
 
 def test_only_the_used_neurons_are_stored(session: Session, tmp_path: Path) -> None:
-    some = replace(session, columns=np.array([0, 3]), neurons=("a", "d"))
+    some = replace(session, columns=np.array([0, 3]), neurons=("a", "d"),
+                   is_tuned=np.array([True, False]))  # fmt: skip
     write_stored(some, tmp_path)
     found = read_stored(tmp_path)
     assert found.neurons == ("a", "d")
+    assert found.is_tuned is not None
+    assert found.is_tuned.tolist() == [True, False]
     assert np.array_equal(found.traces, session.traces[:, [0, 3]])
 
 
@@ -104,6 +107,8 @@ def test_labels_that_would_share_a_file_are_refused(session: Session, tmp_path: 
         (lambda r: r.update(rate_hz=0), "rate_hz is 0.0"),
         (lambda r: r.update(rate_hz=-30), "rate_hz is -30.0"),
         (lambda r: r.update(rate_hz="fast"), "could not convert"),
+        (lambda r: r.update(is_tuned=[True]), "is_tuned is no list of 5 truths"),
+        (lambda r: r.update(is_tuned=[0] * 5), "is_tuned is no list of 5 truths"),
         (lambda r: r.update(segments=[1]), "no sound description"),
         (lambda r: r["segments"].update(train=[[1, 2, 3]]), "no sound description"),
         (lambda r: r["segments"].update(train="abc"), "no sound description"),
