@@ -35,7 +35,7 @@ neuro evaluate best.pth --sliding-window --overlap 0.5 --save-predictions
 )
 def evaluate(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint of `neuro train`.")
+        Path, typer.Argument(metavar="CKPT", help="A checkpoint, or the folder of a run.")
     ],
     data: Annotated[
         Path | None, value("DIR", "Dataset folder; that of the run if not given.", _DATA)

@@ -23,7 +23,7 @@ from neurocli.core.engine.judge import Judge, per_site, verdicts, with_baselines
 from neurocli.core.engine.judgement import EvalResult, claim_folder, write_judgement
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.task import RunData, SampleSet, Task
-from neurocli.core.engine.weights import load_weights
+from neurocli.core.engine.weights import find_weights, load_weights
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import Listener, Note, ignore
 
@@ -58,7 +58,7 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     """Judge a checkpoint on a dataset.
 
     Args:
-        checkpoint: A `.pth` of a run.
+        checkpoint: A `.pth` of a run, or its folder.
         **options: The flags of `neuro evaluate`, None where not given.
 
     Returns:
@@ -69,7 +69,8 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         UsageError: Options do not fit the checkpoint.
         NeuroError: Nobody is left to judge.
     """
-    path, listener = Path(checkpoint), options.get("listener", ignore)
+    listener = options.get("listener", ignore)
+    path, _ = find_weights(Path(checkpoint))
     payload = load_checkpoint(path)
     config = _config(payload, options, path)
     device = pick_device(config.run.device)
