@@ -21,28 +21,53 @@ class _Gather(torch.autograd.Function):
     """Concatenate a tensor of all ranks; the gradient of each part goes to its owner, summed."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:
-        """Return (W B, ...)."""
-        ctx.n = len(own)
-        parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, own.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, own: Tensor, sizes: list[int]) -> Tensor:
+        """Return (sum of sizes, ...)."""
+        ctx.first, ctx.n = sum(sizes[: dist.get_rank()]), len(own)
+        # Collectives want equal shapes; ranks at the end of an epoch may hold fewer rows.
+        padded = own.new_zeros(max(sizes), *own.shape[1:])
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Return the gradient (B, ...) of the own part."""
-        total = grads[0].contiguous()
+        total = grads[0].contiguous().clone()
         dist.all_reduce(total)
-        first = dist.get_rank() * ctx.n
-        return total[first : first + ctx.n]
+        return total[ctx.first : ctx.first + ctx.n], None
 
 
-def gather(own: Tensor) -> Tensor:
-    """Return a tensor of all ranks, in their order, with gradient; `own` itself in one process."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+def in_one_process() -> bool:
+    """Return whether no process group is up, or one of a single process."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+
+
+def rows_of_ranks(own: Tensor) -> list[int]:
+    """Return how many rows each rank holds, in the order of ranks."""
+    if in_one_process():
+        return [len(own)]
+    sizes = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in _ranks()]
+    dist.all_gather(sizes, torch.tensor([len(own)], device=own.device))
+    return [int(size) for size in sizes]
+
+
+def gather_with_gradient(own: Tensor, sizes: list[int] | None = None) -> Tensor:
+    """Return the rows of all ranks, in their order; what comes back reaches the rank that sent it.
+
+    Args:
+        own: (B, ...) of this rank; in one process it is returned as it is.
+        sizes: `rows_of_ranks`, where it is known already.
+    """
+    if in_one_process():
         return own
-    found: Tensor = _Gather.apply(own)  # type: ignore[no-untyped-call]
+    found: Tensor = _Gather.apply(own, sizes or rows_of_ranks(own))  # type: ignore[no-untyped-call]
     return found
+
+
+def _ranks() -> range:
+    return range(dist.get_world_size())
 
 
 def gathered_loss(
@@ -58,7 +83,7 @@ def gathered_loss(
     """Return this rank's share of the loss over the pairs of all ranks.
 
     The mean over ranks is the loss of one process, and so is the gradient that data-parallel
-    training averages. Every rank must hold as many pairs.
+    training averages. Ranks may hold different numbers of pairs.
 
     Args:
         left: (B, F) unit vectors of this rank.
@@ -72,18 +97,21 @@ def gathered_loss(
     Raises:
         ShapeError: The shapes differ or there is no pair.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if in_one_process():
         return pair_loss(left, right, scale, kind=kind, bias=bias, labels=labels, tile=tile)
-    world, rank, n = dist.get_world_size(), dist.get_rank(), len(left)
-    all_left, all_right = gather(left), gather(right)
-    own = torch.arange(n * world, device=left.device) if labels is None else gather(labels)
-    at = slice(rank * n, (rank + 1) * n)
-    same = own[at, None] == own[None, :]
+    sizes = rows_of_ranks(left)
+    total, first = sum(sizes), sum(sizes[: dist.get_rank()])
+    all_left, all_right = (gather_with_gradient(side, sizes) for side in (left, right))
+    own = torch.arange(total, device=left.device)
+    if labels is not None:
+        own = gather_with_gradient(labels, sizes)
+    same = own[first : first + len(left), None] == own[None, :]
     added = left.new_zeros(()) if bias is None else bias
     rows = left @ all_right.T * scale + added
+    share = len(sizes) / total  # so that the mean over ranks is the mean over all pairs
     if kind == "siglip":
-        return F.softplus(torch.where(same, -rows, rows)).sum() / n
+        return F.softplus(torch.where(same, -rows, rows)).sum() * share
     columns = right @ all_left.T * scale + added
     target = same.to(left.dtype) / same.sum(1, keepdim=True)
-    both = [-(target * logits.log_softmax(1)).sum(1).mean() for logits in (rows, columns)]
-    return (both[0] + both[1]) / 2
+    both = [-(target * logits.log_softmax(1)).sum() for logits in (rows, columns)]
+    return (both[0] + both[1]) * share / 2

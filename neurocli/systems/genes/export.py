@@ -110,7 +110,7 @@ def write_sweep(run_dir: Path, solution: Solution) -> Path:
     axes = solution.axes.astype(np.float64)
     named = dict(zip(solution.names, solution.genes, strict=True))
     shown = [solution.names[index] for index in solution.joined]
-    maps = {
+    maps: dict[str, dict[str, Any]] = {
         "brain": {name: axes @ named[name].brain for name in shown},
         "gene": {name: own.axes.astype(np.float64) @ own.gene for name, own in named.items()},
         "gene_mean": {name: own.mean for name, own in named.items()},

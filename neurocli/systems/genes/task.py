@@ -135,10 +135,14 @@ class AlignTask(Task):
         return model
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
-        """Return the loss over all pairs of a step."""
-        assert isinstance(model, Aligned)
+        """Return the loss over all pairs of a step, those of all processes where there are several.
+
+        `model` may stand in a wrapper that averages gradients over processes.
+        """
+        inner = getattr(model, "module", model)
+        assert isinstance(inner, Aligned)
         with torch.no_grad():  # as a step of its own: clamped in the loss it could stick at the cap
-            model.logit_scale.clamp_(0.0, math.log(self._task.logit_scale_max))
+            inner.logit_scale.clamp_(0.0, math.log(self._task.logit_scale_max))
         u, v = encode_in_chunks(
             model,
             [
@@ -149,10 +153,10 @@ class AlignTask(Task):
             ],
             self._chunk(batch),
         )
-        loss = self._loss(model, u, v, self._labels(batch))
+        loss = self._loss(inner, u, v, self._labels(batch))
         with torch.no_grad():
             nearest = (u @ v.T).argmax(1) if len(u) <= _TILED_ABOVE else None
-            logs = {"scale": float(model.logit_scale.detach().exp())}
+            logs = {"scale": float(inner.logit_scale.detach().exp())}
             if nearest is not None:
                 own = torch.arange(len(u), device=u.device)
                 logs["in_batch_top1"] = float((nearest == own).float().mean())
