@@ -43,7 +43,7 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="CKPT",
-            help="A checkpoint of `neuro train`, a run or an experiment; several are compared.",
+            help="A checkpoint, or the folder of a run or an experiment; several are compared.",
         ),
     ],
     data: Annotated[

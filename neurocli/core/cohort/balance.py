@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from neurocli.core.cohort.strata import Column
 
 MAX_LEVELS = 30  # a text column with more values is a name or a remark, not a covariate
@@ -39,7 +42,10 @@ def balance_rows(
         as the sd of one value, is None.
     """
     position = {name: index for index, name in enumerate(ids)}
-    rows_by_part = {part: [position[name] for name in sorted(parts[part])] for part in parts}
+    rows_by_part = {
+        part: np.array(sorted(position[name] for name in names), dtype=np.int64)
+        for part, names in parts.items()
+    }
     return [_row(column, rows_by_part) for column in columns]
 
 
@@ -49,17 +55,14 @@ def largest_smd(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return max(known) if known else None
 
 
-def _row(column: Column, rows_by_part: Mapping[str, Sequence[int]]) -> Row:
+def _row(column: Column, rows_by_part: Mapping[str, npt.NDArray[np.int64]]) -> Row:
     if column.kind == "continuous" and column.numbers is not None:
-        numbers = column.numbers
-        shown = {
-            part: _moments([numbers[index] for index in rows])
-            for part, rows in rows_by_part.items()
-        }
+        values = column.values
+        shown = {part: _moments(values[rows]) for part, rows in rows_by_part.items()}
         smd, level = _continuous_smd(shown), None
     else:
         shown = {
-            part: _shares([column.labels[index] for index in rows])
+            part: _shares([column.labels[index] for index in rows.tolist()])
             for part, rows in rows_by_part.items()
         }
         smd, level = _categorical_smd(shown)
@@ -70,13 +73,13 @@ def _row(column: Column, rows_by_part: Mapping[str, Sequence[int]]) -> Row:
     return row
 
 
-def _moments(values: Sequence[float | None]) -> Row:
-    known = [value for value in values if value is not None]
+def _moments(values: npt.NDArray[np.float64]) -> Row:
+    known = values[~np.isnan(values)]
     n = len(known)
-    mean = math.fsum(known) / n if n else None
+    mean = math.fsum(known.tolist()) / n if n else None
     sd = None
     if mean is not None and n > 1:
-        sd = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (n - 1))
+        sd = math.sqrt(math.fsum([gap**2 for gap in (known - mean).tolist()]) / (n - 1))
     return {"n": n, "n_missing": len(values) - n, "mean": mean, "sd": sd}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from neurocli.core.cohort.page import split_page
 from neurocli.core.cohort.people import read_people
 from neurocli.core.cohort.plan import plan_split
 from neurocli.core.cohort.sample import Sample
+from neurocli.core.data.documents import indented
 from neurocli.core.errors import ExitCode, NeuroError, UsageError
 from neurocli.core.names import choices_text
 from neurocli.core.paths import durable_write
@@ -135,8 +135,7 @@ def _finish(plan: _Plan, notes: list[str], *, dry_run: bool) -> SplitResult:
     report = _report(target, division, sample, told)
     report_json, report_html = (_beside(target, ending) for ending in ("json", "html"))
     if not dry_run:
-        pretty = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-        durable_write(report_json, pretty + "\n")
+        durable_write(report_json, indented(report) + "\n")
         durable_write(report_html, split_page(report))
         if not plan.is_same:
             durable_write(target, plan.text)

@@ -19,7 +19,6 @@ from neurocli.core.cohort.effects import (
     benjamini_hochberg,
     compare_levels,
     compare_numbers,
-    kolmogorov_smirnov,
 )
 from neurocli.core.cohort.strata import MISSING_LEVEL, Column
 from neurocli.core.cohort.treatment import numbers_of
@@ -93,18 +92,12 @@ def _column_rows(column: Column, treated_S: Bools, weight_S: Floats | None) -> l
             sides = _sides(lacking.astype(np.float64), treated_S, weight_S, is_share=True)
             rows.append({"column": column.name, "level": MISSING_LEVEL} | sides)
         return rows
-    labels = column.levels(1)
-    levels = sorted(set(labels))
+    levels, places = column.coded()
     # Of two levels one says it all.
     return [
-        {"column": column.name, "level": level}
-        | _sides(
-            np.array([label == level for label in labels], dtype=np.float64),
-            treated_S,
-            weight_S,
-            is_share=True,
-        )
-        for level in (levels[1:] if len(levels) == 2 else levels)
+        {"column": column.name, "level": levels[index]}
+        | _sides((places == index).astype(np.float64), treated_S, weight_S, is_share=True)
+        for index in (range(1, 2) if len(levels) == 2 else range(len(levels)))
     ]
 
 
@@ -114,26 +107,49 @@ def _sides(
     one = np.where(np.isnan(values), 0.0, (treated_S & ~np.isnan(values)).astype(np.float64))
     other = np.where(np.isnan(values), 0.0, (~treated_S & ~np.isnan(values)).astype(np.float64))
     filled = np.where(np.isnan(values), 0.0, values)
-    before = _side(filled, one, other, is_share=is_share)
+    order = _rising(filled, is_share=is_share)
+    before = _side(filled, one, other, order, is_share=is_share)
     spread = before["sd_treated"], before["sd_control"]
     before |= _standardised(before, spread)
     if weight_S is None:
         return {"before": before, "after": None}
-    after = _side(filled, one * weight_S, other * weight_S, is_share=is_share)
+    after = _side(filled, one * weight_S, other * weight_S, order, is_share=is_share)
     return {"before": before, "after": after | _standardised(after, spread)}
 
 
-def _side(values: Floats, one: Floats, other: Floats, *, is_share: bool) -> Row:
+def _rising(values: Floats, *, is_share: bool) -> Ints:
+    """Return the stable order of values; of zeros and ones it needs no sorting."""
+    if is_share:
+        return np.concatenate([np.flatnonzero(values == 0), np.flatnonzero(values != 0)])
+    return np.argsort(values, kind="stable")
+
+
+def _largest_gap(values: Floats, one: Floats, other: Floats, order: Ints) -> float:
+    """Return the largest distance of two weighted distribution functions.
+
+    Args:
+        values: Of everyone.
+        one: Weights of the first group, 0 for others.
+        other: Weights of the second group.
+        order: Stable order of the values.
+    """
+    rising = values[order]
+    is_last = np.append(rising[1:] != rising[:-1], True)
+    curves = []
+    for weight in (one, other):
+        summed = np.cumsum(weight[order])
+        curves.append(summed[is_last] / summed[-1])
+    return float(np.abs(curves[0] - curves[1]).max())
+
+
+def _side(values: Floats, one: Floats, other: Floats, order: Ints, *, is_share: bool) -> Row:
     row: Row = {}
     for name, weight in (("treated", one), ("control", other)):
         row[f"mean_{name}"], row[f"sd_{name}"] = _moments(values, weight, is_share=is_share)
     sd1, sd0 = row["sd_treated"], row["sd_control"]
     row["variance_ratio"] = sd1**2 / sd0**2 if not is_share and sd0 and sd1 is not None else None
-    in_one, in_other = one > 0, other > 0
-    row["ks"] = None
-    if in_one.any() and in_other.any():
-        weights = one[in_one], other[in_other]
-        row["ks"] = kolmogorov_smirnov(values[in_one], values[in_other], weights)["d"]
+    is_known = bool(one.any() and other.any())
+    row["ks"] = _largest_gap(values, one, other, order) if is_known else None
     return row
 
 
@@ -176,14 +192,13 @@ def _effects(column: Column, treated_S: Bools) -> Row:
         known = ~np.isnan(values)
         row = compare_numbers(values[known & treated_S], values[known & ~treated_S])
         return row | {"p": row["welch"]["p"] if row["welch"] else None}
-    labels = column.labels
-    levels = sorted({label for label in labels if label is not None})
-    place = {level: index for index, level in enumerate(levels)}
-    counts = [[0] * len(levels), [0] * len(levels)]
-    for label, is_treated in zip(labels, treated_S.tolist(), strict=True):
-        if label is not None:
-            counts[0 if is_treated else 1][place[label]] += 1
-    return compare_levels(counts)
+    levels, places = column.coded()
+    counts = [
+        np.bincount(places[group], minlength=len(levels)).tolist()
+        for group in (treated_S, ~treated_S)
+    ]
+    present = [index for index, level in enumerate(levels) if level != MISSING_LEVEL]
+    return compare_levels([[row[index] for index in present] for row in counts])
 
 
 def worst_row(rows: Sequence[Row], side: str) -> tuple[str, float] | None:

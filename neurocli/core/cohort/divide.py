@@ -162,7 +162,7 @@ def columns_of_balance(people: Table, options: SplitOptions) -> list[Column]:
 
 def _stratum(people: Table, name: str, kind: Kind | None) -> Column:
     column = read_column(people, name, kind)
-    n_levels = len(set(column.labels) - {None})
+    n_levels = column.n_levels
     where = f"{people.path}, column {name}"
     if not n_levels:
         raise UsageError("holds no value at all", where=where, hint="choose another column")
@@ -184,7 +184,7 @@ def _other_columns(people: Table, known: set[str]) -> list[Column]:
             column = read_column(people, name)
         except UsageError:  # numbers mixed with texts: nothing that a table of balance can show
             continue
-        n_levels = len(set(column.labels) - {None})
+        n_levels = column.n_levels
         if n_levels > 1 and (column.kind == "continuous" or n_levels <= MAX_LEVELS):
             found.append(column)
     return found
@@ -241,7 +241,7 @@ def _column_notes(strata: Sequence[Column], n_people: int) -> list[str]:
                 f"{column.name}: {column.n_missing} of {n_people} values are missing and form a "
                 "level of their own"
             )
-        if len(set(column.labels) - {None}) == 1:
+        if column.n_levels == 1:
             notes.append(f"{column.name}: everyone has the same value, nothing to balance")
     return notes
 

@@ -26,7 +26,7 @@ from neurocli.core.cohort.formats import (
 )
 from neurocli.core.cohort.options import FORMATS
 from neurocli.core.cohort.splits import PARTS, Parts
-from neurocli.core.data.documents import read_json
+from neurocli.core.data.documents import indented, read_json
 from neurocli.core.data.source import HEAD_BYTES, foreign_content, open_regular
 from neurocli.core.data.tables import read_table
 from neurocli.core.errors import InputError, UsageError
@@ -125,7 +125,7 @@ def render_split(split: Split, format: str = "json", *, allow_unsafe_ids: bool =
     if format == "nnunet":
         return nnunet_text(split.folds or [split.parts])
     if format == "json":
-        return json.dumps(_as_json(split), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return indented(_as_json(split)) + "\n"
     if split.folds:
         raise UsageError(f"the {format} format has no place for folds", hint="take --format json")
     if format == "csv":

@@ -31,7 +31,11 @@ def connected_groups(
         for identifier, value in zip(ids, values, strict=True):
             if value is not None:
                 _join(parent, identifier, first.setdefault(value, identifier))
-    return {identifier: _root(parent, identifier) for identifier in ids}
+    # Most people are tied to nobody, or to the one their group is called after.
+    return {
+        name: above if parent[above] == above else _root(parent, name)
+        for name, above in [(name, parent[name]) for name in ids]
+    }
 
 
 def connected_pairs(ids: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -5,6 +5,7 @@ People come back sorted by id, so that the order of rows ends here.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -134,8 +135,15 @@ def _people_of_folder(folder: Path, id_column: str | None) -> tuple[Table, list[
 
 def _picked(table: Table, ids: list[str]) -> Table:
     """Return the rows of some ids in their order; an id without a row misses every value."""
+    if ids == table.ids:
+        return table
     position: Mapping[str, int] = {name: index for index, name in enumerate(table.ids)}
     rows = [position.get(name) for name in ids]
+    if rows and None not in rows:
+        # Two indices more, so that what is picked is a tuple for any number of rows.
+        picked = operator.itemgetter(0, 0, *rows)
+        columns = {name: list(picked(values)[2:]) for name, values in table.columns.items()}
+        return Table(ids, table.id_column, columns, table.path)
     columns = {
         name: [None if row is None else values[row] for row in rows]
         for name, values in table.columns.items()

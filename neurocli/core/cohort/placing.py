@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import fsum
 
@@ -55,45 +57,56 @@ def place_groups(
 
 
 class _Ledger:
-    """Keep what every part still lacks while groups are placed one by one."""
+    """Keep what every part still lacks while groups are placed one by one.
+
+    A feature is a level of a column, known by its number; counts and quotas are lists by feature.
+    """
 
     def __init__(
         self, ids: Sequence[str], counts: Mapping[str, int], columns: Mapping[str, Sequence[str]]
     ) -> None:
         self.parts: dict[str, list[str]] = {part: [] for part in counts}
         self._room = dict(counts)
-        self._share = {part: count / len(ids) for part, count in counts.items()}
-        cells = zip(*columns.values(), strict=True) if columns else ((),) * len(ids)
-        self._features = {
-            name: tuple(zip(columns, cell, strict=True))
-            for name, cell in zip(ids, cells, strict=True)
-        }
-        self._totals: dict[tuple[str, str], int] = {}
-        for features in self._features.values():
-            for feature in features:
-                self._totals[feature] = self._totals.get(feature, 0) + 1
-        self._given = {part: dict.fromkeys(self._totals, 0) for part in counts}
+        numbers: dict[tuple[str, str], int] = {}
+        cells = [
+            [numbers.setdefault((name, level), len(numbers)) for level in levels]
+            for name, levels in columns.items()
+        ]
+        rows = zip(*cells, strict=True) if cells else ((),) * len(ids)
+        self._features: dict[str, tuple[int, ...]] = dict(zip(ids, rows, strict=True))
+        self._totals = [0] * len(numbers)
+        for column in cells:
+            for feature, count in Counter(column).items():
+                self._totals[feature] = count
+        self._given = {part: [0] * len(numbers) for part in counts}
+        shares = {part: count / len(ids) for part, count in counts.items()}
+        self._quotas = {part: [n * share for n in self._totals] for part, share in shares.items()}
 
     def place(self, members: Sequence[str], key: bytes) -> None:
         """Put a group into one part; `key` is its share of chance."""
-        fitting = [part for part, room in self._room.items() if room >= len(members)]
+        n = len(members)
+        fitting = [part for part, room in self._room.items() if room >= n]
+        joined = self._features[members[0]] if n == 1 else self._joined(members)
         if not fitting:
             part = max(self._room, key=lambda name: self._room[name])
         else:
-            part = self._drawn(self._undisturbed(fitting, members), key)
+            part = self._drawn(self._undisturbed(fitting, joined), key)
         self.parts[part].extend(members)
-        self._room[part] -= len(members)
-        for name in members:
-            for feature in self._features[name]:
-                self._given[part][feature] += 1
+        self._room[part] -= n
+        given = self._given[part]
+        for feature in joined:
+            given[feature] += 1
+
+    def _joined(self, members: Sequence[str]) -> tuple[int, ...]:
+        return tuple(itertools.chain.from_iterable(self._features[name] for name in members))
 
     def distance(self) -> float:
         """Return the chi-square distance of all parts from their quotas, sizes included."""
         terms = [
-            (self._given[part][feature] - total * share) ** 2 / (total * share)
-            for part, share in self._share.items()
-            if share
-            for feature, total in self._totals.items()
+            (given - quota) ** 2 / quota
+            for part, quotas in self._quotas.items()
+            for given, quota in zip(self._given[part], quotas, strict=True)
+            if quota
         ]
         # Free places that are left over, or too few, are people in excess or missing.
         sizes = [
@@ -111,7 +124,7 @@ class _Ledger:
                 return part
         return fitting[-1]
 
-    def _undisturbed(self, fitting: Sequence[str], members: Sequence[str]) -> list[str]:
+    def _undisturbed(self, fitting: Sequence[str], joined: Sequence[int]) -> list[str]:
         """Return the parts that may take a group without harm to the shares of the columns.
 
         The chi-square distance of a part from its quotas q grows by sum (2 c (a - q) + c^2) / q
@@ -120,16 +133,16 @@ class _Ledger:
         within one group, so chance may decide among them; else the largest family would be in
         train under every seed.
         """
-        wanted: dict[tuple[str, str], int] = {}
-        for name in members:
-            for feature in self._features[name]:
-                wanted[feature] = wanted.get(feature, 0) + 1
+        if len(fitting) == 1:
+            return list(fitting)
+        wanted = Counter(joined)
         # fsum, since what sum() does to floats differs between versions of Python.
         lacking, full = {}, {}
         for part in fitting:
-            given, share = self._given[part], self._share[part]
-            quotas = {feature: self._totals[feature] * share for feature in wanted}
-            lacking[part] = fsum(2 * c * (given[f] / quotas[f] - 1) for f, c in wanted.items())
-            full[part] = lacking[part] + fsum(c * c / quotas[f] for f, c in wanted.items())
+            given, quotas = self._given[part], self._quotas[part]
+            terms = [2 * c * (given[f] / quotas[f] - 1) for f, c in wanted.items()]
+            costs = [c * c / quotas[f] for f, c in wanted.items()]
+            lacking[part] = fsum(terms)
+            full[part] = lacking[part] + fsum(costs)
         least = min(full.values())
         return [part for part in fitting if lacking[part] <= least]

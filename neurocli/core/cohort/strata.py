@@ -6,21 +6,85 @@ bins by rank, and equal values always share a bin. A missing value is a level of
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from neurocli.core.data.tables import Table, numeric_column
 from neurocli.core.errors import UsageError
 from neurocli.core.names import choices_text
 
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Kind = Literal["continuous", "categorical"]
 
 MISSING_LEVEL = "(missing)"
 MISSING_CODES = frozenset({-9999.0, -99999.0})  # codes no measurement has; larger ones may be real
 MAX_CATEGORIES = 10  # a numeric column with more distinct values is continuous
 _KINDS: Mapping[str, Kind] = {"cont": "continuous", "cat": "categorical"}
+
+
+class _Numbers(Sequence[float | None]):
+    """Show an array as numbers, None where it is NaN; half a million floats stay an array."""
+
+    def __init__(self, values: Floats) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[float | None]:
+        return (None if value != value else value for value in self.values.tolist())
+
+    @overload
+    def __getitem__(self, index: int) -> float | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[float | None]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return tuple(_Numbers(self.values[index]))
+        value = float(self.values[index])
+        return None if value != value else value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _Spelt(Sequence[str | None]):
+    """Show an array of numbers as texts, spelt when they are asked for and once per number."""
+
+    def __init__(self, values: Floats) -> None:
+        self.values = values
+
+    @cached_property
+    def _texts(self) -> list[str | None]:
+        known, places = np.unique(self.values, return_inverse=True, equal_nan=True)
+        spelt = [None if number != number else _spelling(number) for number in known.tolist()]
+        return list(map(spelt.__getitem__, places.reshape(-1).tolist()))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> str | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str | None]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._texts[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -38,14 +102,31 @@ class Column:
 
     name: str
     kind: Kind
-    numbers: tuple[float | None, ...] | None
-    labels: tuple[str | None, ...]
+    numbers: Sequence[float | None] | None
+    labels: Sequence[str | None]
     n_coded: int = 0
+
+    @cached_property
+    def values(self) -> Floats:
+        """Return the numbers as an array, NaN where missing; empty for a text column."""
+        if isinstance(self.numbers, _Numbers):
+            return self.numbers.values
+        numbers = self.numbers or ()
+        return np.array([np.nan if v is None else v for v in numbers], dtype=np.float64)
 
     @property
     def n_missing(self) -> int:
         """Return how many values are missing."""
+        if isinstance(self.numbers, _Numbers):
+            return int(np.isnan(self.values).sum())
         return sum(label is None for label in self.labels)
+
+    @cached_property
+    def n_levels(self) -> int:
+        """Return how many different values there are, missing ones left out."""
+        if isinstance(self.numbers, _Numbers):
+            return len(np.unique(self.values[~np.isnan(self.values)]))
+        return len(set(self.labels) - {None})
 
     def levels(self, n_bins: int) -> list[str]:
         """Return the level of each row.
@@ -55,8 +136,15 @@ class Column:
         """
         if self.kind == "categorical" or self.numbers is None:
             return [MISSING_LEVEL if label is None else label for label in self.labels]
-        bins = quantile_bins(self.numbers, n_bins)
-        return [MISSING_LEVEL if index is None else f"bin{index}" for index in bins]
+        names = [*(f"bin{index}" for index in range(n_bins)), MISSING_LEVEL]
+        return list(map(names.__getitem__, _bins(self.values, n_bins).tolist()))
+
+    def coded(self) -> tuple[list[str], Ints]:
+        """Return the levels of a categorical column, sorted, and the number of each row's."""
+        labels = self.levels(1)
+        known = sorted(set(labels))
+        place = {level: index for index, level in enumerate(known)}
+        return known, np.fromiter(map(place.__getitem__, labels), np.int64, len(labels))
 
 
 def parse_request(text: str, known: Sequence[str]) -> tuple[str, Kind | None]:
@@ -90,6 +178,15 @@ def read_column(table: Table, name: str, kind: Kind | None = None) -> Column:
         UsageError: There is no such column; or it was called continuous, or nine in ten of its
             values are numbers, and some are not.
     """
+    cells = table.columns.get(name)
+    known = table.read.get((name, kind))
+    if known is None or known[0] is not cells:
+        known = table.read[name, kind] = cells, _read_column(table, name, kind)
+    found: Column = known[1]
+    return found
+
+
+def _read_column(table: Table, name: str, kind: Kind | None) -> Column:
     values, bad = numeric_column(table, name)
     texts = table.columns[name]
     n_present = sum(text is not None for text in texts)
@@ -101,14 +198,11 @@ def read_column(table: Table, name: str, kind: Kind | None = None) -> Column:
         )
     if bad or not n_present:
         return Column(name, "categorical", None, tuple(texts))
-    present = [None if number != number else number for number in values.tolist()]
-    numbers = tuple(None if number in MISSING_CODES else number for number in present)
-    n_coded = numbers.count(None) - present.count(None)
-    n_distinct = len(set(numbers) - {None})
-    decided: Kind = kind or ("continuous" if n_distinct > MAX_CATEGORIES else "categorical")
-    spelt = {number: None if number is None else _spelling(number) for number in set(numbers)}
-    labels = tuple(spelt[number] for number in numbers)
-    return Column(name, decided, numbers, labels, n_coded)
+    is_coded = np.isin(values, list(MISSING_CODES))
+    values = np.where(is_coded, np.nan, values)
+    found = Column(name, "categorical", _Numbers(values), _Spelt(values), int(is_coded.sum()))
+    decided: Kind = kind or ("continuous" if found.n_levels > MAX_CATEGORIES else "categorical")
+    return found if decided == "categorical" else replace(found, kind=decided)
 
 
 def quantile_bins(values: Sequence[float | None], n_bins: int) -> list[int | None]:
@@ -130,16 +224,21 @@ def quantile_bins(values: Sequence[float | None], n_bins: int) -> list[int | Non
     >>> quantile_bins([5.0, 1.0, 1.0, None, 9.0], 2)
     [1, 0, 0, None, 1]
     """
+    array = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return [None if index == n_bins else index for index in _bins(array, n_bins).tolist()]
+
+
+def _bins(values: Floats, n_bins: int) -> Ints:
+    """Return the bin of each value, `n_bins` where it is NaN."""
     if n_bins < 1:
         raise UsageError(f"bins={n_bins} is too few", hint="give 1 or more")
-    counts = Counter(value for value in values if value is not None)
-    n, start = counts.total(), 0
-    bin_of: dict[float, int] = {}
-    for value in sorted(counts):
-        end = start + counts[value]
-        bin_of[value] = (start + end) * n_bins // (2 * n)
-        start = end
-    return [None if value is None else bin_of[value] for value in values]
+    found = np.full(len(values), n_bins, dtype=np.int64)
+    is_known = ~np.isnan(values)
+    _, places, counts = np.unique(values[is_known], return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    by_value = (2 * ends - counts) * n_bins // (2 * max(int(is_known.sum()), 1))
+    found[is_known] = by_value[places.reshape(-1)]
+    return found
 
 
 def _spelling(number: float) -> str:

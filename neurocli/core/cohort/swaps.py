@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from neurocli.core.cohort.order import hash_key
 from neurocli.core.cohort.strata import Column
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 _UNIT = 1000.0
 _CANDIDATES = 64  # tried together; numpy costs the same for fewer
 _MOST_SD = 6.0  # beyond, one odd value would rule the search
@@ -55,33 +57,42 @@ def even_out(
     return {part: search.members(part) for part in parts}
 
 
-def _features(columns: Sequence[Column], n: int) -> npt.NDArray[np.float64]:
-    made: list[npt.NDArray[np.float64]] = []
+def _features(columns: Sequence[Column], n: int) -> Floats:
+    made: list[Floats] = []
     for column in columns:
         if column.kind == "continuous" and column.numbers is not None:
-            z = _standardised(list(column.numbers))
-            made += [z, _standardised((z**2).tolist())]
+            z = _standardised(column.values)
+            made += [z, _standardised(z**2)]
             if column.n_missing:
-                made.append(_standardised([float(v is None) for v in column.numbers]))
+                made.append(_standardised_marks(np.isnan(column.values)))
             continue
-        labels = column.levels(1)
-        made += [
-            _standardised([float(label == level) for label in labels])
-            for level in sorted(set(labels))
-        ]
+        levels, places = column.coded()
+        made += [_standardised_marks(places == index) for index in range(len(levels))]
     return np.column_stack(made) if made else np.empty((n, 0))
 
 
-def _standardised(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
-    known = [value for value in values if value is not None]
-    mean = math.fsum(known) / len(known) if known else 0.0
+def _standardised(values: Floats) -> Floats:
+    is_known = ~np.isnan(values)
+    known = values[is_known]
+    mean = math.fsum(known.tolist()) / len(known) if len(known) else 0.0
     # fsum and plain arithmetic: the same on every machine, unlike a vectorised sum.
-    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / len(known)) if known else 0.0
+    squares = [gap**2 for gap in (known - mean).tolist()]
+    spread = math.sqrt(math.fsum(squares) / len(known)) if len(known) else 0.0
     scale = 1 / spread if spread > 0 else 0.0
-    most = math.inf if len(set(known)) == 2 else _MOST_SD
-    return np.array(
-        [0.0 if v is None else max(-most, min(most, (v - mean) * scale)) for v in values]
-    )
+    most = math.inf if len(np.unique(known)) == 2 else _MOST_SD
+    found = np.zeros(len(values))
+    found[is_known] = np.clip((known - mean) * scale, -most, most)
+    return found
+
+
+def _standardised_marks(marks: npt.NDArray[np.bool_]) -> Floats:
+    """Return `_standardised` of zeros and ones; their sums need no list of them."""
+    n, n_ones = len(marks), int(marks.sum())
+    mean = n_ones / n
+    squares = Fraction((1.0 - mean) ** 2) * n_ones + Fraction((0.0 - mean) ** 2) * (n - n_ones)
+    spread = math.sqrt(float(squares) / n)
+    scale = 1 / spread if spread > 0 else 0.0
+    return np.where(marks, (1.0 - mean) * scale, (0.0 - mean) * scale)
 
 
 class _Search:
@@ -101,9 +112,11 @@ class _Search:
         home = {name: i for i, part in enumerate(self._names) for name in parts[part]}
         self._part = np.array([home[members[0]] for members in self._members], np.int64)
         sizes = np.array([len(members) for members in self._members], np.int64)
-        row_group = np.empty(len(ids), np.int64)
+        group_of_row = [0] * len(ids)
         for index, members in enumerate(self._members):
-            row_group[[place[name] for name in members]] = index
+            for name in members:
+                group_of_row[place[name]] = index
+        row_group = np.array(group_of_row, np.int64)
         n_people = np.array([len(parts[part]) for part in self._names])
         people = np.rint(features * _UNIT).astype(np.int64)
         residual = self._residuals(people, row_group, n_people)

@@ -138,12 +138,11 @@ def read_covariates(people: Table, names: Sequence[str], *, skip: str) -> list[C
         if name == skip:
             raise UsageError("is the treatment itself", where=where, hint="drop it here")
         column = read_column(people, name, kind)
-        levels = set(column.labels) - {None}
-        if not levels:
+        if not column.n_levels:
             raise UsageError("holds no value at all", where=where, hint="choose another column")
-        if column.kind == "categorical" and len(levels) > 2 * MAX_LEVELS:
+        if column.kind == "categorical" and column.n_levels > 2 * MAX_LEVELS:
             raise UsageError(
-                f"holds {len(levels)} different texts: too many to compare",
+                f"holds {column.n_levels} different texts: too many to compare",
                 where=where,
                 hint=f"choose a column with fewer levels, or {name}:cont if it holds numbers",
             )
@@ -182,9 +181,9 @@ def design(columns: Sequence[Column]) -> tuple[Floats, list[str]]:
                 made.append(lacking.astype(np.float64))
                 names.append(f"{column.name} {MISSING_LEVEL}")
             continue
-        labels = column.levels(1)
-        for level in sorted(set(labels))[1:]:
-            made.append(np.array([label == level for label in labels], dtype=np.float64))
+        levels, places = column.coded()
+        for index, level in enumerate(levels[1:], start=1):
+            made.append((places == index).astype(np.float64))
             names.append(f"{column.name}={level}")
     if not made:
         raise UsageError(
@@ -196,5 +195,4 @@ def design(columns: Sequence[Column]) -> tuple[Floats, list[str]]:
 
 def numbers_of(column: Column) -> Floats:
     """Return the numbers of a column, NaN where missing."""
-    values = column.numbers or ()
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return column.values

@@ -7,7 +7,6 @@ field shorter than every row, the first field of a row is its name (the form R w
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ ROW_NAMES = "row_names"
 _DELIMITERS = "\t,;"
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.|"")*)"(?=\s|$)|([^\s"]\S*)')
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _MAX_FIELD = 1 << 20
+_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,15 @@ def parse(path: Path, text: str) -> Rows:
         InputError: There are no rows, a row has another number of fields than the header, or a
             quote does not end; names the line.
     """
-    numbered = [(line, row) for line, row in _split(path, text) if any(row)]
-    if len(numbered) < 2:
-        problem = "has a header but no rows" if numbered else "is blank"
+    cells, lines = [], []
+    for line, row in _split(path, text):
+        if any(row):
+            cells.append(row)
+            lines.append(line)
+    if len(cells) < 2:
+        problem = "has a header but no rows" if cells else "is blank"
         raise InputError(path, problem, "give a table with one row per subject")
-    header, cells = numbered[0][1], [row for _, row in numbered[1:]]
-    lines = [line for line, _ in numbered[1:]]
+    header, _ = cells.pop(0), lines.pop(0)
     has_row_names = False
     if all(len(row) == len(header) + 1 for row in cells):
         has_row_names = any(row[-1] for row in cells)
@@ -109,22 +113,33 @@ def parse(path: Path, text: str) -> Rows:
 
 
 def _split(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    lines = text.splitlines()
-    first = next((line for line in lines if line.strip()), "")
+    first = _first_line(text)
     bare = _QUOTED.sub("", first)
     delimiter = max(_DELIMITERS, key=bare.count)
     if bare.count(delimiter):
         yield from _split_csv(path, text, delimiter)
-    elif _is_blank_separated(lines):
+    elif _is_blank_separated(lines := text.splitlines()):
         for number, line in enumerate(lines, start=1):
             yield number, _tokens(path, number, line)
     else:
         yield from _split_csv(path, text, "\t")
 
 
+def _first_line(text: str) -> str:
+    """Return the first line that is not blank, without cutting a long text into all its lines."""
+    head = text[:_HEAD].splitlines()
+    whole = head[:-1] if len(text) > _HEAD else head  # the last may go on
+    found = next((line for line in whole if line.strip()), None)
+    if found is None:
+        found = next((line for line in text.splitlines() if line.strip()), "")
+    return found
+
+
 def _split_csv(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     usual = csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # Lines are cut one at a time: a StringIO would hold the text again at four bytes a letter.
+    lines = (found[0] for found in _LINE.finditer(text))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1
     try:
         for row in reader:

@@ -7,6 +7,8 @@ not know are checked before a value is believed.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from json.encoder import encode_basestring as _quoted
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,3 +59,45 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def indented(value: Any) -> str:
+    r"""Return `json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)`, but faster.
+
+    The library indents in Python, one text at a time. Lists of texts, which make up a split of half
+    a million people, are joined here at once; all else is the library's.
+
+    Args:
+        value: Plain values; keys of mappings are texts.
+
+    Raises:
+        ValueError: A number is not finite.
+
+    >>> indented({"a": ["x", "y"], "b": []})
+    '{\n  "a": [\n    "x",\n    "y"\n  ],\n  "b": []\n}'
+    """
+    return "".join(_indented(value, "\n"))
+
+
+def _indented(value: Any, newline: str) -> Iterator[str]:
+    inner = newline + "  "
+    if isinstance(value, Mapping) and value and all(type(key) is str for key in value):
+        mark = "{"
+        for key, item in value.items():
+            yield f"{mark}{inner}{_quoted(key)}: "
+            yield from _indented(item, inner)
+            mark = ","
+        yield newline + "}"
+    elif isinstance(value, list | tuple) and value:
+        if all(type(item) is str for item in value):
+            yield f"[{inner}" + f",{inner}".join(map(_quoted, value)) + f"{newline}]"
+            return
+        mark = "["
+        for item in value:
+            yield mark + inner
+            yield from _indented(item, inner)
+            mark = ","
+        yield newline + "]"
+    else:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        yield text.replace("\n", newline) if "\n" in text else text

@@ -12,7 +12,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,14 @@ class Table:
         id_column: Its name; `row_names` where the header does not name it.
         columns: The other columns in file order; a missing cell is None, all others are text.
         path: Where the table came from.
+        read: What was already made of single columns, so that it is made once.
     """
 
     ids: list[str]
     id_column: str
     columns: dict[str, list[str | None]]
     path: Path
+    read: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def read_table(path: Path, *, id_column: str | None = None, encoding: str | None = None) -> Table:

@@ -32,7 +32,7 @@ from neurocli.core.engine.pictures import MOST, take_pictures
 from neurocli.core.engine.rebuild import build_model
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.task import Rows, RunData, SampleSet, Task
-from neurocli.core.engine.weights import load_weights
+from neurocli.core.engine.weights import find_weights, load_weights
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import Listener, Note, ignore
 
@@ -68,7 +68,7 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
     """Judge a checkpoint on a dataset.
 
     Args:
-        checkpoint: A `.pth` of a run.
+        checkpoint: A `.pth` of a run, or its folder.
         **options: The flags of `neuro evaluate`, None where not given. `ensemble` names more
             checkpoints, which are averaged with the first; settings and parts are the first's.
 
@@ -84,8 +84,9 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         return _evaluate(team, Path(checkpoint), options)
 
 
-def _evaluate(team: Team, path: Path, options: EvaluateOptions) -> EvalResult:
+def _evaluate(team: Team, checkpoint: Path, options: EvaluateOptions) -> EvalResult:
     listener = options.get("listener", ignore) if team.is_first else ignore
+    path, _ = team.first_then_rest(lambda: find_weights(checkpoint))
     payload = team.first_then_rest(lambda: load_checkpoint(path))
     config = _config(payload, options, path)
     device = pick_device(config.run.device)

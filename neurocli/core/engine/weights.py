@@ -185,6 +185,7 @@ def find_weights(path: Path) -> tuple[Path, str | None]:
     if not path.is_dir():
         return path, None
     candidates = [path / "checkpoints" / name for name in ("best.pth", "last.pth")]
+    candidates.append(path / "best_model.pt")  # of a run without steps, such as a closed form
     candidates += sorted(path.rglob(_DEEPSPEED), reverse=True)
     for file in candidates:
         if file.is_file():

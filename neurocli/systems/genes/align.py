@@ -10,10 +10,11 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 
 from neurocli.core.config.flags import flag_layer
 from neurocli.core.config.load import Resolved, resolve_config
+from neurocli.core.config.run import RunConfig
 from neurocli.core.engine import run_folder
 from neurocli.core.engine.evaluate import evaluate
 from neurocli.core.engine.runtime import set_threads
@@ -22,16 +23,17 @@ from neurocli.core.engine.train import train
 from neurocli.core.errors import NeuroError
 from neurocli.core.events import Listener, Note, ignore
 from neurocli.core.names import lookup
-from neurocli.core.paths import durable_json, folder_lock
+from neurocli.core.paths import folder_lock
 from neurocli.systems.genes import export
-from neurocli.systems.genes.closed_run import closed_judgement, closed_payload, optimum_by_gene
+from neurocli.systems.genes.closed_run import floor_is_kept, parts_of
 from neurocli.systems.genes.config import GenesTaskBlock
 from neurocli.systems.genes.data import open_data
-from neurocli.systems.genes.floor import ClosedForm, part_rows
+from neurocli.systems.genes.finish import Asked, finish, write_metrics
+from neurocli.systems.genes.floor import ClosedForm
 from neurocli.systems.genes.pair_set import PairSet
-from neurocli.systems.genes.result import AlignResult, judged_fields, result_values
-from neurocli.systems.genes.sweep import ClosedSweep, add_optimum, judge_genes
-from neurocli.systems.genes.sweep_train import train_genes
+from neurocli.systems.genes.result import AlignResult, judged_fields
+from neurocli.systems.genes.solution import Solution
+from neurocli.systems.genes.sweep_train import better_maps, train_genes
 
 MODES: Mapping[str, str] = {
     "single": "gene_pair",
@@ -59,7 +61,6 @@ ALIGN_KEYS: Mapping[str, str] = {
     "seed": "run.seed",
     "device": "run.device",
 }
-_PARTS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
 class AlignOptions(TypedDict, total=False):
@@ -131,9 +132,9 @@ def _resolve(
     preset, notes = options.get("preset"), []
     has_data = given["latents"] or any(text.startswith("data.path=") for text in extra)
     if preset is None and options.get("config") is None:
-        preset = "genes/tiny"
+        preset = "genes/sweep" if mode == "sweep" else "genes/tiny"
         if has_data:
-            preset = "genes/pair" if mode == "single" else "genes/sequence"
+            preset = {"single": "genes/pair", "sequence": "genes/sequence"}.get(mode, preset)
         else:
             notes.append(f"no --latents: built-in cohort with preset {preset}")
     layers: dict[str, Any] = {"preset": preset, "config": options.get("config")}
@@ -159,10 +160,18 @@ def _trained(
     run = train(MODES[mode], **cast(Any, {**settings, **kept}), listener=listener)
     if run.plan is not None:
         return _planned(run.run, mode, method, run.plan, [*notes, *run.notes], run.built_in_data)
-    judged = evaluate(run.checkpoint, part="test", force=True, listener=listener)
     model, payload = export.read_model(run.checkpoint)
     data = open_data(resolved.config, split=payload["split"], like=payload["info"])
-    parts = {part: cast(PairSet, data.parts[part]) for part in _PARTS if part in data.parts}
+    if method == "rcca+contrastive":
+        # Where training did not beat the closed form, the closed form is the result.
+        form = ClosedForm(_part(data, "train"), cast(GenesTaskBlock, resolved.config.task))
+        told = floor_is_kept(form.solution, data, payload["best"])
+        notes = [*notes, *run.notes, told.text]
+        if told.is_kept:
+            asked = Asked(mode, method, resolved.config, run.run, notes, began)
+            return finish(asked, form.solution, data, floor=form)
+    judged = evaluate(run.checkpoint, part="test", force=True, listener=listener)
+    parts = parts_of(data)
     files = {
         "model": export.write_model(run.run, payload, judged.metrics),
         "embeddings": export.write_embeddings(
@@ -175,9 +184,6 @@ def _trained(
     attention = export.write_attention(run.run, model, parts["test"])
     if attention is not None:
         files["attention"] = attention
-    if method == "rcca+contrastive" and payload["best"]["epoch"] == 0:
-        notes.append("training did not improve on the closed form on validation people; it is kept")
-    told = [*notes, *run.notes, *(note for note in judged.notes if note not in run.notes)]
     result = AlignResult(
         run=run.run,
         mode=mode,
@@ -188,11 +194,11 @@ def _trained(
         files=files,
         built_in_data=run.built_in_data,
         left_out=run.left_out,
-        notes=told,
+        notes=list(dict.fromkeys([*notes, *run.notes, *judged.notes])),
         seconds=time.process_time() - began,
         **judged_fields(judged),
     )
-    _write_metrics(result)
+    write_metrics(result)
     return result
 
 
@@ -205,14 +211,13 @@ def _solved(
     began: float,
 ) -> AlignResult:
     config, listener = resolved.config, options.get("listener", ignore)
-    task = cast(GenesTaskBlock, config.task)
     set_threads(config.run.threads)
     for note in notes:
         listener(Note(note, "warning"))
     data = open_data(config, listener)
     for note in data.notes:
         listener(Note(note, "warning" if data.built_in_data else "info"))
-    train_part, test = _part(data, "train"), _part(data, "test")
+    train_part, _ = _part(data, "train"), _part(data, "test")
     out = options.get("out")
     run_dir = Path(out) if out else run_folder.new_run_dir(f"{mode}-{method}", "align")
     notes = [*notes, *data.notes]
@@ -224,69 +229,36 @@ def _solved(
         run_folder.claim(
             run_dir, config, force=bool(options.get("force")) or _is_ours(run_dir, config)
         )
-        form = ClosedForm(train_part, task)
+        form = ClosedForm(train_part, cast(GenesTaskBlock, config.task))
         run_folder.write_head(run_dir, resolved, data)
-        fields: dict[str, Any]
-        if mode == "sweep":
-            fields, more = _swept(method, form, data, config, run_dir, listener)
-        else:
-            rows = part_rows(test, form.joint_vectors(test.rows)[:2])
-            judged = closed_judgement(rows, data, task, run_dir)
-            fields, more = judged_fields(judged), judged.notes
-        payload = closed_payload(form, data, config.model_dump(mode="json"), fields["metrics"])
-        files = {
-            **fields.pop("files", {}),
-            "model": export.write_plain(run_dir / export.BEST_MODEL, payload),
-            "ranks": export.copy_ranks(run_dir, run_dir / "evaluations" / "test"),
-        }
-        result = AlignResult(
-            run=run_dir,
-            mode=mode,
-            method=method,
-            model="rcca" if method == "rcca" else "sweep",
-            checkpoint=files["model"],
-            gene_names=list(data.info["gene_names"]),
-            files=files,
-            built_in_data=data.built_in_data,
-            left_out=data.left_out,
-            notes=[*notes, *(note for note in more if note not in notes)],
-            seconds=time.process_time() - began,
-            **fields,
-        )
-        _write_metrics(result)
-    return result
+        solution, told = _solution(method, form, data, config, listener)
+        asked = Asked(mode, method, config, run_dir, [*notes, *told], began)
+        return finish(asked, solution, data, floor=form)
 
 
-def _swept(
-    method: str,
-    form: ClosedForm,
-    data: RunData,
-    config: Any,
-    run_dir: Path,
-    listener: Listener,
-) -> tuple[dict[str, Any], list[str]]:
-    task = cast(GenesTaskBlock, config.task)
-    test, val = _part(data, "test"), data.parts.get("val")
+def _solution(
+    method: str, form: ClosedForm, data: RunData, config: RunConfig, listener: Listener
+) -> tuple[Solution, list[str]]:
+    """Return how genes are scored, and what to tell about it."""
+    told = [] if form.n_counted else ["no gene stands out in training; all pairs are scored"]
+    if form.joint.is_turned:
+        told.append("the genes' directions in the brain were turned to right angles")
+    if method == "rcca":
+        return form.solution, told
+    val = data.parts.get("val")
     val_part = cast(PairSet, val) if val is not None and len(val) else None
-    solved: Any = ClosedSweep(form)
-    if method != "rcca":
-        solved = train_genes(
-            form,
-            _part(data, "train"),
-            val_part,
-            config,
-            warm=method == "rcca+contrastive",
-            listener=listener,
-        )
-    swept = judge_genes(solved, test, val_part, task, listener)
-    add_optimum(swept.genes, optimum_by_gene(test))
-    judged = closed_judgement(swept.joint_rows, data, task, run_dir, summary=swept.joint)
-    files = {
-        "genes": export.write_rows(run_dir / export.GENES, swept.genes),
-        "sweep": export.write_plain(run_dir / "sweep.pt", solved.stacked()),
-    }
-    fields = {**judged_fields(judged), "genes": swept.genes, "files": files}
-    return fields, [*swept.notes, *judged.notes]
+    is_warm = method == "rcca+contrastive"
+    trained = train_genes(
+        form, _part(data, "train"), val_part, config, warm=is_warm, listener=listener
+    )
+    if not is_warm or val_part is None:
+        return trained, told
+    solution, better = better_maps(form.solution, trained, val_part)
+    told.append(
+        f"training improved {better} of {len(form.fits)} genes on validation people; "
+        "the others keep the closed form"
+    )
+    return solution, told
 
 
 def _is_ours(run_dir: Path, config: Any) -> bool:
@@ -310,8 +282,3 @@ def _planned(
     return AlignResult(
         run_dir, mode, method, MODES[mode], None, notes=notes, built_in_data=made_up, plan=plan
     )
-
-
-def _write_metrics(result: AlignResult) -> None:
-    record = {"schema": "neuro/align-genes/1", **result_values(result)}
-    durable_json(result.run / "metrics.json", record)

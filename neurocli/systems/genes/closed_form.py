@@ -12,21 +12,21 @@ gene, K canonical pairs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
 from neurocli.core.errors import NeuroError
-from neurocli.core.metrics.retrieval import Scorer
 from neurocli.systems.genes.oracle import pmi_terms
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 N_FOLDS = 5
-RIDGES = (0.0, 0.3, 0.9)
+RIDGES = (0.05, 0.3, 0.9)
 _MAX_EXACT = 6000  # above this side of the Gram matrix its top is found by iteration
 _N_RANGE = 1024
 _MAX_SHARE = 0.25  # components of the brain over training people
@@ -34,6 +34,7 @@ _SLACK = 1.05  # for the edge's fluctuation
 _MIN_R = 1e-3
 _GATE = 4.0  # standard errors above which a pair counts when genes are joined
 _BLOCK = 2048
+_EARNED = 1.05
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class GeneFit:
         gene: (e, K), from the gene's scores to its variates.
         r: (K,) correlations in people left out of the fit, which may be negative by chance.
         n: Training people with a vector.
+        folds: (q, K') and (e, K') maps of the counted pairs, fitted without one fold each.
     """
 
     components: Components
@@ -140,6 +142,7 @@ class GeneFit:
     gene: Float64
     r: Float64
     n: int
+    folds: tuple[tuple[Float64, Float64], ...] = ()
 
     @property
     def weights(self) -> Float64:
@@ -160,7 +163,12 @@ class GeneFit:
 
 
 def fit_gene(
-    scores: Float64, brain: Components, rows: Float32, *, ridge: float | None = None
+    scores: Float64,
+    brain: Components,
+    rows: Float32,
+    *,
+    ridge: float | None = None,
+    folds: npt.NDArray[np.int64] | None = None,
 ) -> GeneFit:
     """Fit one gene to the brain's scores.
 
@@ -169,6 +177,7 @@ def fit_gene(
         brain: Components that gave them.
         rows: (S, d) the gene's vectors.
         ridge: In [0, 1] on both sides; None takes the one whose pairs correlate best in folds.
+        folds: (S,) rising numbers of the fold of each person; None makes equal ones.
 
     Raises:
         NeuroError: All vectors are equal.
@@ -176,19 +185,29 @@ def fit_gene(
     components = fit_components(rows)
     own = components.scores(rows)
     n = len(rows)
-    parts = [slice(k * n // N_FOLDS, (k + 1) * n // N_FOLDS) for k in range(N_FOLDS)]
+    numbers = fold_numbers(n) if folds is None else folds
+    edges = np.searchsorted(numbers, np.arange(N_FOLDS + 1))
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges.tolist())]
     blocks = [scores[part].T @ own[part] for part in parts]
     best: tuple[float, GeneFit] | None = None
     for amount in RIDGES if ridge is None else (ridge,):
         left, right = brain.whitener(amount), components.whitener(amount)
-        r = _held_out(scores * left, own * right, blocks, parts, (left, right))
+        r, pairs = _held_out(scores * left, own * right, blocks, parts, (left, right))
         u, v = _directions(left[:, None] * sum(blocks) * right)
         fit = _unit(GeneFit(components, left[:, None] * u, right[:, None] * v, r, n), scores, own)
         gain = -0.5 * float(np.log1p(-(np.clip(fit.weights, 0, 0.99) ** 2)).sum())
-        if best is None or gain > best[0] * 1.02:  # a ridge must earn its place
-            best = (gain, fit)
+        if best is None or gain > best[0] * _EARNED:  # a ridge must earn its place
+            at = np.flatnonzero(fit.counted)
+            kept = tuple((left[:, None] * a[:, at], right[:, None] * b[:, at]) for a, b in pairs)
+            best = (gain, replace(fit, folds=kept))
     assert best is not None
     return best[1]
+
+
+def fold_numbers(n: int) -> npt.NDArray[np.int64]:
+    """Return the fold of each of n people, rising, in parts as equal as can be."""
+    edges = np.arange(1, N_FOLDS) * n // N_FOLDS
+    return np.asarray(np.searchsorted(edges, np.arange(n), side="right"), dtype=np.int64)
 
 
 def _held_out(
@@ -197,16 +216,19 @@ def _held_out(
     blocks: Sequence[Float64],
     parts: Sequence[slice],
     whiteners: tuple[Float64, Float64],
-) -> Float64:
-    """Return the correlation of each pair in people whom its fit did not see, over all folds."""
+) -> tuple[Float64, list[tuple[Float64, Float64]]]:
+    """Return the correlation of each pair in people whom its fit did not see, and these fits."""
     left, right = whiteners
     total = sum(blocks)
     sums = np.zeros((3, min(white.shape[1], own.shape[1])))
+    fits = []
     for block, part in zip(blocks, parts, strict=True):
         u, v = _directions(left[:, None] * (total - block) * right)
         a, b = white[part] @ u, own[part] @ v
         sums += [(a * b).sum(0), (a * a).sum(0), (b * b).sum(0)]
-    return np.asarray(sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], np.finfo(np.float64).tiny)))
+        fits.append((u, v))
+    floor = np.finfo(np.float64).tiny
+    return np.asarray(sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], floor))), fits
 
 
 def _directions(cross: Float64) -> tuple[Float64, Float64]:
@@ -228,7 +250,7 @@ def _unit(fit: GeneFit, scores: Float64, own: Float64) -> GeneFit:
     """Return a fit whose variates have variance 1 in the training part."""
     spread = [np.maximum((x @ w).std(0), 1e-12) for x, w in ((scores, fit.brain), (own, fit.gene))]
     brain, gene = fit.brain / spread[0], fit.gene / spread[1]
-    return GeneFit(fit.components, brain, gene, fit.r, fit.n)
+    return replace(fit, brain=brain, gene=gene)
 
 
 def gene_vectors(fit: GeneFit, scores: Float64, rows: Float32) -> tuple[Float64, Float64]:
@@ -242,21 +264,6 @@ def gene_vectors(fit: GeneFit, scores: Float64, rows: Float32) -> tuple[Float64,
     return pmi_vectors(scores @ fit.brain, fit.gene_variates(rows), fit.weights)
 
 
-def pmi_scorers(
-    u: Float64, v: Float64, r: Float64, classes: npt.NDArray[np.int64] | None = None
-) -> tuple[Scorer, Scorer]:
-    """Return scorers by pointwise mutual information of variates that correlate at r.
-
-    Args:
-        u: (S, K) of the brain.
-        v: (S, K) of the gene.
-        r: (K,).
-        classes: (S,) equal gene vectors have equal numbers. None compares v.
-    """
-    brain, gene = pmi_vectors(u, v, r)
-    return Scorer(brain, gene, classes=classes), Scorer(gene, brain)
-
-
 def pmi_vectors(u: Float64, v: Float64, r: Float64) -> tuple[Float64, Float64]:
     """Return vectors (S, K+2) whose inner products rank pairs by pointwise mutual information."""
     cross, own = pmi_terms(r)
@@ -264,28 +271,3 @@ def pmi_vectors(u: Float64, v: Float64, r: Float64) -> tuple[Float64, Float64]:
     brain = np.column_stack([u * cross, one, -(u**2) @ own / 2])
     gene = np.column_stack([v, -(v**2) @ own / 2, one])
     return brain, gene
-
-
-def joint_variates(
-    fits: Sequence[GeneFit], scores: Float64, gene_variates: Sequence[Float64]
-) -> tuple[Float64, Float64, Float64]:
-    """Return the pairs of all genes that stand out, as one set.
-
-    Args:
-        fits: One per gene.
-        scores: (S, q) the brain's scores.
-        gene_variates: v (S, K) of each gene; zeros where a person lacks it.
-
-    Returns:
-        u (S, K), v (S, K) and correlations (K,) over all genes; where nothing stands out, all
-        pairs at their shrunken correlations.
-    """
-    kept = [np.flatnonzero(fit.counted) for fit in fits]
-    if not any(len(at) for at in kept):
-        kept = [np.arange(len(fit.r)) for fit in fits]
-    brain = np.concatenate([fit.brain[:, at] for fit, at in zip(fits, kept, strict=True)], axis=1)
-    own = [v[:, at] for v, at in zip(gene_variates, kept, strict=True)]
-    r = np.concatenate(
-        [np.maximum(fit.r, fit.weights)[at] for fit, at in zip(fits, kept, strict=True)]
-    )
-    return scores @ brain, np.concatenate(own, axis=1), np.minimum(r, 0.99)

@@ -1,49 +1,61 @@
-"""The judgement and the files of a closed form, in the shape that trained models have them."""
+"""The judgement and the checkpoint of solved genes, as trained models have them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from neurocli.core.engine.judge import verdicts
 from neurocli.core.engine.judgement import EvalResult, write_judgement
-from neurocli.core.engine.task import Rows, RunData, Summary
+from neurocli.core.engine.task import Rows, RunData
 from neurocli.core.metrics.retrieval import Scorer, rank_own_keys
-from neurocli.systems.genes.config import GenesTaskBlock
+from neurocli.systems.genes.closed_form import pmi_vectors
+from neurocli.systems.genes.config import SOLUTION, GenesTaskBlock
 from neurocli.systems.genes.export import BEST_MODEL
-from neurocli.systems.genes.floor import RCCA, ClosedForm, floor_rows
+from neurocli.systems.genes.floor import RCCA, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
-from neurocli.systems.genes.oracle import pmi_terms
 from neurocli.systems.genes.pair_set import PairSet
+from neurocli.systems.genes.solution import Solution
+from neurocli.systems.genes.solved_rows import people_of, solved_rows
+from neurocli.systems.genes.task import AlignTask
 
 
-def closed_judgement(
-    rows: Rows,
+def judge_solution(
+    solution: Solution,
     data: RunData,
-    task: GenesTaskBlock,
+    task: AlignTask,
     run_dir: Path,
     *,
-    summary: Summary | None = None,
+    closed: Solution | None = None,
 ) -> EvalResult:
-    """Judge rows of the test part and write what `neuro evaluate` writes.
+    """Judge a solution on the test part and write what `neuro evaluate` writes.
 
     Args:
-        rows: Of the method.
+        solution: The maps.
         data: All parts.
-        task: Permutations and settings of the baselines.
+        task: Judges; it has adopted the solution.
         run_dir: The run folder; `evaluations/test` is written.
-        summary: The judgement of the rows where there is one already.
+        closed: The closed form to compare with; None where it is the solution.
     """
     test, train = cast(PairSet, data.parts["test"]), cast(PairSet, data.parts["train"])
-    summary = summary or judge(pairs_of(rows), permutations=task.permutations)
-    floor = floor_rows(train, [test], task, with_rcca=False)
+    val, by_gene = data.parts.get("val"), task.needs_validation
+    if by_gene and val is not None and len(val):
+        task.tune(_rows(solution, cast(PairSet, val), by_gene=True))
+    summary = task.summarise(_rows(solution, test, by_gene=by_gene))
+    settings = cast(GenesTaskBlock, task.config.task)
+    floor = floor_rows(train, [test], settings, with_rcca=False)
+    beside = dict(floor.rows)
+    if closed is not None:
+        beside = {RCCA: _rows(closed, test, by_gene=False), **beside}
     judged = {
-        name: judge(pairs_of(own), permutations=task.permutations)
-        for name, own in floor.rows.items()
+        name: judge(pairs_of(own), permutations=settings.permutations)
+        for name, own in beside.items()
     }
     summary = replace(
         summary,
@@ -52,7 +64,7 @@ def closed_judgement(
     )
     result = EvalResult(
         checkpoint=run_dir / BEST_MODEL,
-        model=RCCA,
+        model=task.config.model.name,
         part="test",
         out=run_dir / "evaluations" / "test",
         in_sample=False,
@@ -68,8 +80,59 @@ def closed_judgement(
         left_out=data.left_out,
         notes=[*data.notes, *summary.notes, *floor.notes],
     )
-    write_judgement(result, summary.per_subject)
-    return result
+    return write_judgement(result, summary.per_subject)
+
+
+def parts_of(data: RunData) -> dict[str, PairSet]:
+    """Return the parts of opened data that have people, by name."""
+    return {str(part): cast(PairSet, own) for part, own in data.parts.items() if len(own)}
+
+
+@dataclass(frozen=True)
+class FloorTest:
+    """Say whether the closed form is kept, and why."""
+
+    is_kept: bool
+    text: str
+
+
+def floor_is_kept(closed: Solution, data: RunData, best: Mapping[str, Any]) -> FloorTest:
+    """Return whether a trained model fails to beat the closed form on validation people.
+
+    Args:
+        closed: The closed form.
+        data: Has the validation part; without one nothing shows that training helped.
+        best: Of the trained run: `metric` and `value` on the same people.
+    """
+    val, metric = data.parts.get("val"), str(best["metric"])
+    if val is None or not len(val):
+        return FloorTest(True, "no validation people, so training cannot be shown to help")
+    summary = judge(pairs_of(_rows(closed, cast(PairSet, val), by_gene=False)), permutations=0)
+    if metric not in summary.metrics:
+        text = f"chosen by {metric}, which the closed form has not: the trained model is kept"
+        return FloorTest(False, text)
+    floor, value = summary.metrics[metric], best["value"]
+    is_kept = value is None or not value > floor
+    told = "is not beaten by" if is_kept else "is beaten by"
+    shown = "none" if value is None else f"{value:.4f}"
+    return FloorTest(
+        is_kept,
+        f"on validation people the closed form ({metric} {floor:.4f}) {told} training ({shown})"
+        + ("; it is kept" if is_kept else ""),
+    )
+
+
+def solved_vectors(solution: Solution, part: PairSet) -> tuple[list[str], Tensor, Tensor]:
+    """Return ids, and the vectors (n, F) of both sides whose inner products score pairs."""
+    rows = _rows(solution, part, by_gene=False)
+    sides = (np.stack([row[side] for row in rows]).astype(np.float32) for side in ("neuro", "gene"))
+    brain, gene = (torch.from_numpy(side) for side in sides)
+    return part.participants, brain, gene
+
+
+def _rows(solution: Solution, part: PairSet, *, by_gene: bool) -> Rows:
+    wanted = range(len(solution.genes)) if by_gene else {0, *solution.joined}
+    return solved_rows(solution, people_of(part, sorted(wanted)), by_gene=by_gene)
 
 
 def optimum_by_gene(part: PairSet) -> dict[str, float]:
@@ -83,11 +146,7 @@ def optimum_by_gene(part: PairSet) -> dict[str, float]:
             continue
         at = np.flatnonzero(part.cohort.present[index, part.rows])
         people = [part.cohort.people[row] for row in part.rows[at]]
-        u, v, r = truth.variates(people, name)
-        cross, own = pmi_terms(r)
-        one = np.ones((len(u), 1))
-        brain = np.column_stack([u * cross, one, -(u**2) @ own / 2])
-        gene = np.column_stack([v, -(v**2) @ own / 2, one])
+        brain, gene = pmi_vectors(*truth.variates(people, name))
         values = [
             rank_own_keys(scorer).columns()["percentile"].mean()
             for scorer in (Scorer(brain, gene), Scorer(gene, brain))
@@ -96,44 +155,43 @@ def optimum_by_gene(part: PairSet) -> dict[str, float]:
     return found
 
 
-def closed_payload(
-    form: ClosedForm, data: RunData, config: dict[str, Any], metrics: dict[str, float]
+def solved_payload(
+    solution: Solution,
+    data: RunData,
+    task: AlignTask,
+    metrics: dict[str, float],
 ) -> dict[str, Any]:
-    """Return what `best_model.pt` of a closed form holds: plain tensors and values.
+    """Return a checkpoint of a solution: its tensors, and plain values.
 
     Args:
-        form: The fit.
+        solution: The maps.
         data: The opened data.
-        config: The run's configuration as plain values.
+        task: Of the run; it has adopted the solution.
         metrics: Of the test part.
     """
-    names = [form.cohort.genes[index] for index in form.genes]
-    weights: dict[str, torch.Tensor] = {
-        "brain.mean": torch.from_numpy(form.components.mean.copy()),
-        "brain.axes": torch.from_numpy(form.components.axes.copy()),
-    }
-    for name, fit in zip(names, form.fits, strict=True):
-        parts = {
-            "mean": fit.components.mean,
-            "axes": fit.components.axes,
-            "brain": fit.brain,
-            "gene": fit.gene,
-            "r": fit.r,
-        }
-        for key, value in parts.items():
-            weights[f"genes.{name}.{key}"] = torch.from_numpy(np.ascontiguousarray(value))
+    tensors = solution.tensors()
+    info = {**data.info, SOLUTION: solution.sizes()}
+    config = task.config.model_dump(mode="json")
+    split = {part: list(people) for part, people in data.split.items()}
     return {
-        "method": RCCA,
-        "model_state_dict": weights,
+        "model_name": task.config.model.name,
+        "objective": data.objective,
+        "config": config,
+        "info": info,
+        "state_dict": tensors,
+        "task_state": task.state_dict(),
+        "split": split,
+        "split_sha256": data.split_sha256,
+        "fingerprint": data.fingerprint,
+        "method": task.state_dict()["method"],
+        "model_state_dict": tensors,
         "optimizer_state_dict": None,
         "epoch": 0,
         "global_step": 0,
-        "config": config,
-        "gene_names": names,
+        "gene_names": list(solution.names),
         "neuro_input_dim": data.info["neuro_input_dim"],
         "gene_input_dim": data.info["gene_input_dim"],
         "latent_shape": data.info["latent_shape"],
-        "split": {part: list(people) for part, people in data.split.items()},
         "metrics": {name: float(value) for name, value in metrics.items()},
-        "format_version": 1,
+        "format_version": 2,
     }

@@ -184,9 +184,9 @@ def pair_people(
         pairs = np.array(known[ids].pairs, dtype=np.intp).reshape(-1, 2)
         gene_rows[index, pairs[:, 0]] = pairs[:, 1]
         told = told or known[ids].told("latents", block.name)
-    present = gene_rows >= 0
+    present = gene_rows[[bool(block.ids) for block in blocks]] >= 0  # of genes that exist here
     wanted = 1.0 if len(blocks) == 1 or data.missing_genes == "drop" else data.min_gene_coverage
-    enough = present.mean(0) >= max(wanted, 1 / len(blocks)) - 1e-9
+    enough = present.mean(0) >= max(wanted, 1 / len(present)) - 1e-9
     if not enough.any():
         raise _nobody(people, blocks, present, wanted)
     lacking = [person for person, fits in zip(people, enough, strict=True) if not fits]

@@ -13,6 +13,8 @@ from neurocli.core.config.run import DataBlock, ModelBlock, TaskBlock
 DESCRIBED_LATENT = (3, 15, 18, 15)
 DESCRIBED_GENES = 111
 DESCRIBED_GENE_DIM = 256
+# Key of what a checkpoint knows of its data: the shapes of the maps of genes that were solved.
+SOLUTION = "solution"
 
 
 class LatentsOptions(Block):
@@ -85,9 +87,10 @@ class GenesTaskBlock(TaskBlock):
     permutations: int = Field(1000, ge=0, description="random pairings for p_permutation")
     warm_start: bool = Field(False, description="start linear encoders from the closed form")
     screen_p: float = Field(
-        0.01, gt=0, le=1, description="sweep: p on validation people above which a gene is dropped"
+        0.002, gt=0, le=1, description="sweep: p on validation people above which a gene is dropped"
     )
     patience: int = Field(3, ge=1, description="sweep: epochs a gene may stand still")
+    sweep_width: int = Field(16, ge=1, description="sweep: width of each gene's common space")
     pca: int | None = Field(None, ge=1, description="of rcca: components; null finds them")
     ridge: float | None = Field(None, ge=0, le=1, description="of rcca; null chooses by folds")
     hard_gallery: Annotated[tuple[str, ...], BeforeValidator(as_texts)] = Field(

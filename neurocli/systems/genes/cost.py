@@ -19,6 +19,7 @@ from neurocli.systems.genes.config import (
     DESCRIBED_GENE_DIM,
     DESCRIBED_GENES,
     DESCRIBED_LATENT,
+    SOLUTION,
     GeneModelConfig,
     GenesTaskBlock,
 )
@@ -83,12 +84,15 @@ def count_parameters(config: RunConfig, info: Mapping[str, Any]) -> int:
     """Return how many numbers a model learns.
 
     The brain (P+1)E, the scale 1 and a bias of SigLIP; a pair adds (d+1)E. A sequence adds
-    (d+1)h, G h positions, L(4h(h+1) + 2hf + f + h + 4h) and (h+1)E.
+    (d+1)h, G h positions, L(4h(h+1) + 2hf + f + h + 4h) and (h+1)E. Of solved genes it is all
+    that was fitted.
 
     Args:
         config: Configuration of a model of this room.
         info: What the data tell.
     """
+    if SOLUTION in info:
+        return sum(prod(shape) for shape in info[SOLUTION].values())
     model, sizes = cast(GeneModelConfig, config.model), input_sizes(config, info)
     out = model.projection_dim
     scale = 1 + (cast(GenesTaskBlock, config.task).loss == "siglip")
@@ -132,6 +136,8 @@ def clip_cost(config: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
         params, macs, flops, flops_train_step, tokens, tokens_total, input_shape, components.
     """
     model, sizes = cast(GeneModelConfig, config.model), input_sizes(config, info)
+    if SOLUTION in info:
+        return _solved_cost(config, info)
     hidden, out = model.hidden_dim, model.projection_dim
     is_pair = model.name == "gene_pair"
     components = {"brain": _dense(sizes.neuro, hidden if is_pair else None, out)}
@@ -159,6 +165,26 @@ def clip_cost(config: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
         "tokens": tokens,
         "tokens_total": tokens,
         "input_shape": shape,
+        "components": components,
+    }
+
+
+def _solved_cost(config: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what scoring one person by solved genes costs: each map once; they take no steps."""
+    sizes = input_sizes(config, info)
+    maps = {name: shape for name, shape in info[SOLUTION].items() if len(shape) == 2}
+    components = {"brain": 2 * prod(maps.pop("brain.axes"))}
+    components["joint"] = sum(2 * prod(maps.pop(f"joint.{side}")) for side in ("brain", "own"))
+    components["genes"] = sum(2 * prod(shape) for name, shape in maps.items() if "genes." in name)
+    forward = sum(components.values())
+    return {
+        "params": count_parameters(config, info),
+        "macs": forward // 2,
+        "flops": forward,
+        "flops_train_step": 0,
+        "tokens": 1,
+        "tokens_total": 1,
+        "input_shape": [sizes.neuro + sizes.n_genes * sizes.gene],
         "components": components,
     }
 

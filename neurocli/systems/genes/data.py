@@ -26,10 +26,15 @@ from neurocli.systems.genes.built_in import (
     read_truth,
 )
 from neurocli.systems.genes.cohort import PairedCohort, choose_genes, pair_people
-from neurocli.systems.genes.config import GenesDataBlock, GenesTaskBlock, LatentsOptions
+from neurocli.systems.genes.config import (
+    SOLUTION,
+    GenesDataBlock,
+    GenesTaskBlock,
+    LatentsOptions,
+)
 from neurocli.systems.genes.covariates import columns_of, strata_of
 from neurocli.systems.genes.divide import assign_people, fill_absent, set_families, take_out
-from neurocli.systems.genes.pack import Block, is_pack, open_pack
+from neurocli.systems.genes.pack import Block, absent_block, is_pack, open_pack
 from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.prepare import packed_gene, packed_latents
 from neurocli.systems.genes.sources import gene_files
@@ -68,10 +73,20 @@ def open_data(
             data = data.model_copy(update={"gene": next(iter(truth.rhos))})
             chosen.append(f"no gene was named: {data.gene}, which is true of the built-in cohort")
         names = choose_genes([str(name) for name in blocks], data, single=single)
-    opened = [block() for name in names if (block := blocks[name])]
+    opened = [
+        blocks[name]()
+        if name in blocks
+        else absent_block(name, int((like or {})["gene_input_dim"]))
+        for name in names
+    ]
     if like is not None:
         _check_width(opened, int(like["gene_input_dim"]))
     cohort = pair_people(latents(), opened, data, _excluded(data))
+    if absent := [name for name in names if name not in blocks]:
+        chosen.append(
+            f"{len(absent)} of the model's {len(names)} genes are not in this data and go "
+            f"unscored: {choices_text(absent)}"
+        )
     table = Path(data.table) if data.table else folder / PEOPLE_FILE
     notes = set_families(cohort, data, table)
     assigned = assign_people(config, cohort, folder, split)
@@ -181,7 +196,8 @@ def _as_trained(
             hint="judge it on its own gene",
         )
     missing = [name for name in names if name not in known]
-    if missing:
+    # A solution scores each gene by itself, and goes without those that are not here.
+    if missing and (SOLUTION not in like or len(missing) == len(names)):
         raise UsageError(
             f"the model knows {len(names)} genes and {len(missing)} of them are not in this data: "
             f"{choices_text(missing)}",

@@ -26,6 +26,7 @@ from neurocli.core.paths import durable_path, durable_write
 from neurocli.systems.genes.models.pair import Aligned
 from neurocli.systems.genes.models.sequence import GeneSequence
 from neurocli.systems.genes.pair_set import PairSet
+from neurocli.systems.genes.solution import Solution
 
 BEST_MODEL, EMBEDDINGS, RANKS, GENES = (
     "best_model.pt",
@@ -33,7 +34,7 @@ BEST_MODEL, EMBEDDINGS, RANKS, GENES = (
     "ranks.csv",
     "genes.csv",
 )
-ATTENTION = "gene_attention"
+ATTENTION, SWEEP = "gene_attention", "sweep.pt"
 _AT_ONCE = 64
 _FORMAT = 1
 
@@ -97,6 +98,34 @@ def write_model(run_dir: Path, payload: Mapping[str, Any], metrics: Mapping[str,
         "format_version": _FORMAT,
     }
     return write_plain(run_dir / BEST_MODEL, content)
+
+
+def write_sweep(run_dir: Path, solution: Solution) -> Path:
+    """Write `sweep.pt`: each gene's maps from raw rows to variates, for other programs.
+
+    Args:
+        run_dir: The run folder.
+        solution: The maps; the brain's are written of genes that stand out.
+    """
+    axes = solution.axes.astype(np.float64)
+    named = dict(zip(solution.names, solution.genes, strict=True))
+    shown = [solution.names[index] for index in solution.joined]
+    maps: dict[str, dict[str, Any]] = {
+        "brain": {name: axes @ named[name].brain for name in shown},
+        "gene": {name: own.axes.astype(np.float64) @ own.gene for name, own in named.items()},
+        "gene_mean": {name: own.mean for name, own in named.items()},
+        "r": {name: own.r for name, own in named.items()},
+    }
+    content: dict[str, Any] = {
+        side: {name: torch.from_numpy(value.astype(np.float32)) for name, value in own.items()}
+        for side, own in maps.items()
+    }
+    content |= {
+        "gene_names": list(solution.names),
+        "brain_mean": torch.from_numpy(np.array(solution.mean)),
+        "scale": {name: own.scale for name, own in named.items()},
+    }
+    return write_plain(run_dir / SWEEP, content)
 
 
 def write_embeddings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +15,19 @@ from neurocli.systems.genes.closed_form import (
     GeneFit,
     fit_components,
     fit_gene,
+    fold_numbers,
     gene_vectors,
-    joint_variates,
     pmi_vectors,
 )
 from neurocli.systems.genes.config import GenesTaskBlock
 from neurocli.systems.genes.covariates import design_matrix
+from neurocli.systems.genes.joint import Joint, join, join_plainly
 from neurocli.systems.genes.judging import rows_of
 from neurocli.systems.genes.oracle import pmi_terms
 from neurocli.systems.genes.pair_set import PairSet
+from neurocli.systems.genes.solution import Solution, closed_solution, unit
 
+Ints = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 RCCA, ORACLE, ORACLE_COSINE, COVARIATES = "rcca", "oracle", "oracle_cosine", "covariates"
 _MIN_FIT = 20
@@ -53,6 +57,7 @@ class ClosedForm:
         self.components: Components = fit_components(brain, task.pca)
         scores = self.components.scores(brain)
         del brain
+        folds = fold_numbers(len(rows))
         self.fits: list[GeneFit] = []
         for index in self.genes:
             at = np.flatnonzero(cohort.present[index, rows])
@@ -63,32 +68,52 @@ class ClosedForm:
                     hint="leave the gene out with data.gene_subset",
                 )
             own = cohort.gene(index, rows[at])
-            self.fits.append(fit_gene(scores[at], self.components, own, ridge=task.ridge))
+            self.fits.append(
+                fit_gene(scores[at], self.components, own, ridge=task.ridge, folds=folds[at])
+            )
+        self.joint = self._joint(rows, folds, scores)
+
+    def _joint(self, rows: npt.NDArray[np.intp], folds: Ints, scores: Float64) -> Joint:
+        own = {
+            place: fit.components.scores(self.cohort.gene(index, rows))
+            for place, (index, fit) in enumerate(zip(self.genes, self.fits, strict=True))
+            if fit.counted.any()
+        }
+        present = self.cohort.present[self.genes][:, rows].T
+        return join(self.fits, self.components, folds, scores, own, present)
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Return the fit as maps that can be kept."""
+        names = [self.cohort.genes[index] for index in self.genes]
+        return closed_solution(names, self.components, self.fits, self.joint)
 
     def scores(self, rows: npt.NDArray[np.intp]) -> Float64:
         """Return the brain's scores (n, q) of people."""
-        return self.components.scores(self.cohort.brain(rows))
-
-    def joint_vectors(
-        self, rows: npt.NDArray[np.intp], scores: Float64 | None = None
-    ) -> tuple[Float64, Float64, int]:
-        """Return vectors (n, F) that score people by all genes, and how many pairs stand out."""
-        scores = self.scores(rows) if scores is None else scores
-        if len(self.fits) == 1:
-            own = self.cohort.gene(self.genes[0], rows)
-            return (*gene_vectors(self.fits[0], scores, own), self.n_counted)
-        variates = []
-        for index, fit in zip(self.genes, self.fits, strict=True):
-            v = fit.gene_variates(self.cohort.gene(index, rows))
-            v[~self.cohort.present[index, rows]] = 0
-            variates.append(v)
-        u, v, r = joint_variates(self.fits, scores, variates)
-        return (*pmi_vectors(u, v, r), self.n_counted)
+        return self.solution.scores(self.cohort.brain(rows))
 
     @property
     def n_counted(self) -> int:
         """Return how many pairs of variates stand out."""
         return sum(int(fit.counted.sum()) for fit in self.fits)
+
+
+def joint_vectors(
+    solution: Solution, part: PairSet, genes: Sequence[int] | None = None
+) -> tuple[Float64, Float64]:
+    """Return vectors (n, F) that score the people of a part by all genes of a solution.
+
+    Args:
+        solution: How.
+        part: Who.
+        genes: Indices of its genes among the part's; None where they are the same.
+    """
+    cohort, rows = part.cohort, part.rows
+    own_genes = list(range(len(cohort.genes))) if genes is None else list(genes)
+    wanted = [0] if len(own_genes) == 1 else solution.joined
+    vectors = {i: cohort.gene(own_genes[i], rows) for i in wanted}
+    present = cohort.present[own_genes][:, rows].T
+    return solution.vectors(solution.scores(cohort.brain(rows)), vectors, present)
 
 
 def part_rows(part: PairSet, vectors: tuple[Float64, Float64]) -> Rows:
@@ -118,7 +143,9 @@ def floor_rows(
             notes.append(f"no closed form: {error}")
         else:
             rows[RCCA] = [
-                row for part in judged for row in part_rows(part, form.joint_vectors(part.rows)[:2])
+                row
+                for part in judged
+                for row in part_rows(part, joint_vectors(form.solution, part))
             ]
     if train.covariates:
         rows[COVARIATES] = _covariate_rows(train, judged, task)
@@ -140,13 +167,8 @@ def oracle_rows(judged: Sequence[PairSet]) -> dict[str, Rows]:
         u, v, r = truth.variates(part.participants, gene)
         found[ORACLE] += part_rows(part, pmi_vectors(u, v, r))
         weights = np.sqrt(pmi_terms(r)[0])
-        found[ORACLE_COSINE] += part_rows(part, (_unit(u * weights), _unit(v * weights)))
+        found[ORACLE_COSINE] += part_rows(part, (unit(u * weights), unit(v * weights)))
     return found
-
-
-def _unit(x: Float64) -> Float64:
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.asarray(x / np.maximum(lengths, 1e-300))
 
 
 def _covariate_rows(train: PairSet, judged: Sequence[PairSet], task: GenesTaskBlock) -> Rows:
@@ -167,7 +189,9 @@ def _covariate_rows(train: PairSet, judged: Sequence[PairSet], task: GenesTaskBl
         if len(fits) == 1:
             vectors = gene_vectors(fits[0], scores, raws[0])
         else:
-            own_v = [fit.gene_variates(raw) for fit, raw in zip(fits, raws, strict=True)]
-            vectors = pmi_vectors(*joint_variates(fits, scores, own_v))
+            joint = join_plainly(fits)
+            v = joint.variates(dict(enumerate(raws)))
+            present = cohort.present[joint.genes][:, part.rows].T
+            vectors = (joint.brain_vectors(scores), joint.gene_vectors(v, present))
         found += part_rows(part, vectors)
     return found

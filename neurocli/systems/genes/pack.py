@@ -77,6 +77,18 @@ class Block:
         )
 
 
+def absent_block(name: str, n_features: int) -> Block:
+    """Return the block of a gene that nobody has.
+
+    Args:
+        name: The gene.
+        n_features: Length of its vectors elsewhere.
+    """
+    block = Block("gene", name, [], (n_features,), Path(name), [], [])
+    block.__dict__["values"] = np.zeros((1, n_features), dtype=np.float32)
+    return block
+
+
 def write_block(
     folder: Path,
     rows: Iterable[tuple[str, Float32]],

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neurocli.core.metrics.retrieval import equal_rows
 from neurocli.systems.genes.built_in import Truth
 from neurocli.systems.genes.cohort import PairedCohort
 
@@ -57,7 +58,12 @@ class PairSet:
         return {"row": int(self.rows[index]), "draw": draw_of(self.seed, epoch, index)}
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return a batch: `neuro_embedding` (B, P), `gene_sequence` (B, G, d), `present` (B, G)."""
+        """Return a batch.
+
+        It has `neuro_embedding` (B, P), `gene_sequence` (B, G, d), `present` (B, G) where absent
+        vectors are hidden, `owned` (B, G) where any is absent, and `gene_keys` (B, G), equal for
+        equal stored vectors, where covariates were taken out of them.
+        """
         rows = np.array([sample["row"] for sample in samples], dtype=np.intp)
         people = [self.cohort.people[row] for row in rows]
         batch: dict[str, Any] = {
@@ -74,9 +80,18 @@ class PairSet:
         if self.strata is not None:
             batch["stratum"] = torch.from_numpy(self.strata[rows])
         present = self.cohort.present[:, rows]
-        if not present.all() and self.cohort.filled is None:
-            batch["present"] = torch.from_numpy(present.T.copy())
+        if not present.all():
+            batch["owned"] = torch.from_numpy(present.T.copy())
+            if self.cohort.filled is None:
+                batch["present"] = batch["owned"]
+        if self.cohort.genes_explained is not None:
+            batch["gene_keys"] = torch.from_numpy(self.gene_keys(rows).view(np.int64))
         return batch
+
+    def gene_keys(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint64]:
+        """Return (n, G) numbers that are equal where the stored vectors of a gene are."""
+        genes = range(len(self.cohort.genes))
+        return np.stack([equal_rows(self.cohort.raw_gene(index, rows)) for index in genes], axis=1)
 
 
 def draw_of(seed: int, epoch: int, index: int) -> int:

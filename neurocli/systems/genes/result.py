@@ -72,14 +72,18 @@ class AlignResult:
 
 def judged_fields(result: EvalResult) -> dict[str, Any]:
     """Return the fields of a result that a judgement fills."""
+    details = dict(result.details)
+    genes = details.pop("genes", [])
+    details.pop("found", None)
     return {
+        "genes": genes,
         "part": result.part,
         "n": result.n,
         "metrics": result.metrics,
         "ci95": result.ci95,
         "baselines": result.baselines,
         "verdicts": result.verdicts,
-        "details": result.details,
+        "details": details,
         "share_of_optimum": share_of_optimum(result.metrics, result.baselines.get("oracle"), 0.5),
     }
 

@@ -9,104 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from neurocli.core.engine.task import Rows, Summary
-from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted
+from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted, ignore
 from neurocli.core.metrics.bootstrap import bootstrap_ci
 from neurocli.core.metrics.retrieval import (
-    Scorer,
     benjamini_hochberg,
-    equal_rows,
     null_test,
     rank_own_keys,
     retrieval_metrics,
 )
-from neurocli.systems.genes.closed_form import gene_vectors
 from neurocli.systems.genes.config import GenesTaskBlock
-from neurocli.systems.genes.floor import ClosedForm, part_rows
-from neurocli.systems.genes.judging import judge, pairs_of
+from neurocli.systems.genes.judging import Pairs, judge, pairs_of
 from neurocli.systems.genes.pair_set import PairSet
+from neurocli.systems.genes.solution import GeneMaps, Solution
+from neurocli.systems.genes.solved_rows import gene_pairs
 
-Float64 = npt.NDArray[np.float64]
 FOUND_Q = 0.05
 _MIN_PEOPLE = 10
 _MEANS = ("r_at_1", "r_at_5", "r_at_10", "mrr", "percentile")
-
-
-class Solved(Protocol):
-    """Give the vectors of people by one gene, or by all."""
-
-    def vectors(
-        self, index: int, part: PairSet, at: npt.NDArray[np.intp]
-    ) -> tuple[Float64, Float64]:
-        """Return vectors (n, F) of the people at places `at` of a part, by one gene."""
-        ...
-
-    def joint(self, part: PairSet) -> tuple[Float64, Float64, int]:
-        """Return vectors (n, F) of a part's people by all genes, and how many pairs count."""
-        ...
-
-    def about(self, index: int) -> dict[str, Any]:
-        """Return what is known of a gene's fit, as further cells of its row."""
-        ...
-
-
-class ClosedSweep:
-    """Give vectors by the closed form; the brain's scores of a part are computed once."""
-
-    def __init__(self, form: ClosedForm) -> None:
-        self.form = form
-        self._scores: dict[int, Float64] = {}
-
-    def scores(self, part: PairSet) -> Float64:
-        """Return the brain's scores (n, q) of a part."""
-        if id(part) not in self._scores:
-            self._scores[id(part)] = self.form.scores(part.rows)
-        return self._scores[id(part)]
-
-    def vectors(
-        self, index: int, part: PairSet, at: npt.NDArray[np.intp]
-    ) -> tuple[Float64, Float64]:
-        """Return vectors by pointwise mutual information of one gene."""
-        own = part.cohort.gene(index, part.rows[at])
-        return gene_vectors(self.form.fits[index], self.scores(part)[at], own)
-
-    def joint(self, part: PairSet) -> tuple[Float64, Float64, int]:
-        """Return vectors by all pairs that stand out."""
-        return self.form.joint_vectors(part.rows, self.scores(part))
-
-    def about(self, index: int) -> dict[str, Any]:
-        """Return how strongly the gene's first pair correlates in people left out of its fit."""
-        return {"r_first": float(self.form.fits[index].r.max(initial=0.0))}
-
-    def stacked(self) -> dict[str, Any]:
-        """Return each gene's maps from raw rows to variates, as plain tensors by gene."""
-        axes = self.form.components.axes.astype(np.float64)
-        names = [self.form.cohort.genes[index] for index in self.form.genes]
-        found: dict[str, Any] = {
-            "gene_names": names,
-            "brain_mean": _plain(self.form.components.mean),
-        }
-        found["brain"] = {
-            name: _plain((axes @ fit.brain).astype(np.float32))
-            for name, fit in zip(names, self.form.fits, strict=True)
-            if fit.counted.any()
-        }
-        found["gene"] = {
-            name: _plain((fit.components.axes.astype(np.float64) @ fit.gene).astype(np.float32))
-            for name, fit in zip(names, self.form.fits, strict=True)
-        }
-        found["r"] = {name: _plain(f.r) for name, f in zip(names, self.form.fits, strict=True)}
-        return found
-
-
-def _plain(values: npt.NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values))
 
 
 @dataclass(frozen=True)
@@ -116,16 +40,12 @@ class Sweep:
     Args:
         genes: One row per gene, the smallest p first.
         joint: The judgement of all genes at once.
-        n_joint: Pairs of variates in it.
         notes: Sentences the user should read.
-        joint_rows: Its rows, for the files.
     """
 
     genes: list[dict[str, Any]]
     joint: Summary
-    n_joint: int
     notes: list[str]
-    joint_rows: Rows
 
     @property
     def found(self) -> list[str]:
@@ -134,53 +54,65 @@ class Sweep:
 
 
 def judge_genes(
-    solved: Solved,
-    test: PairSet,
-    val: PairSet | None,
+    solution: Solution,
+    rows: Rows,
+    screened: Mapping[str, float] | None,
     task: GenesTaskBlock,
-    listener: Listener,
+    listener: Listener = ignore,
 ) -> Sweep:
     """Judge every gene on test people, and all genes at once.
 
     Args:
-        solved: Gives vectors.
-        test: The judged part.
-        val: Screens genes; None screens nothing.
+        solution: Scored the people.
+        rows: Of the judged people, with what each gene needs.
+        screened: Gene -> p on validation people; None screens nothing.
         task: Permutations and the level of the screen.
         listener: Hears about the work.
     """
-    names = test.cohort.genes
-    listener(WorkStarted("judge genes", len(names), "genes"))
-    rows: list[dict[str, Any]] = []
-    for index, name in enumerate(names):
-        row = _judge_gene(solved, index, test, permutations=task.permutations)
-        screened = None if val is None else _judge_gene(solved, index, val, permutations=None)
-        row["p_val"] = None if screened is None else screened["p"]
-        rows.append({**row, **solved.about(index), **_truth(test, name)})
+    listener(WorkStarted("judge genes", len(solution.names), "genes"))
+    found: list[dict[str, Any]] = []
+    pairs = gene_pairs(solution, rows)
+    for name, maps, own in zip(solution.names, solution.genes, pairs, strict=True):
+        row = judge_gene(name, own, permutations=task.permutations)
+        row["p_val"] = None if screened is None else screened[name]
+        found.append({**row, **_about(maps)})
         listener(ItemDone(name, "done"))
     listener(WorkFinished("judge genes"))
-    notes = _discover(rows, task.screen_p)
-    brain, gene, n_joint = solved.joint(test)
-    joint_rows = part_rows(test, (brain, gene))
-    joint = judge(pairs_of(joint_rows), permutations=task.permutations)
-    if not n_joint:
-        notes.append("no gene stands out in training; the joint score adds up what there is")
-    ordered = sorted(rows, key=lambda row: (row["q"], row["p"], row["gene"]))
-    return Sweep(ordered, joint, n_joint, notes, joint_rows)
+    notes = _discover(found, task.screen_p)
+    joint = judge(pairs_of(rows), permutations=task.permutations)
+    ordered = sorted(found, key=lambda row: (row["q"], row["p"], row["gene"]))
+    return Sweep(ordered, joint, notes)
 
 
-def _judge_gene(
-    solved: Solved, index: int, part: PairSet, *, permutations: int | None
-) -> dict[str, Any]:
-    """Return the row of one gene; without `permutations` only its p, for the screen."""
-    cohort = part.cohort
-    at = np.flatnonzero(cohort.present[index, part.rows])
-    name = cohort.genes[index]
-    if len(at) < _MIN_PEOPLE:
-        return {"gene": name, "n": len(at), "p": 1.0, "z": 0.0, "percentile": 0.5}
-    brain, gene = solved.vectors(index, part, at)
-    labels = equal_rows(cohort.raw_gene(index, part.rows[at]))
-    forward, backward = Scorer(brain, gene, labels), Scorer(gene, brain)
+def screen(solution: Solution, rows: Rows) -> dict[str, float]:
+    """Return gene -> p among validation people.
+
+    Args:
+        solution: Scored the people.
+        rows: Of these people, with what each gene needs.
+    """
+    pairs = zip(solution.names, gene_pairs(solution, rows), strict=True)
+    return {name: float(judge_gene(name, own, permutations=None)["p"]) for name, own in pairs}
+
+
+def _about(maps: GeneMaps) -> dict[str, Any]:
+    if not maps.scale:
+        return {"scored_by": "rcca", "r_first": float(maps.r.max(initial=0.0))}
+    return {"scored_by": "contrastive", "best_epoch": maps.epoch, "scale": maps.scale}
+
+
+def judge_gene(name: str, pairs: Pairs, *, permutations: int | None) -> dict[str, Any]:
+    """Return the row of one gene; without `permutations` only its p, for the screen.
+
+    Args:
+        name: The gene.
+        pairs: The people who have it.
+        permutations: Random pairings for p_permutation.
+    """
+    n = len(pairs.people)
+    if n < _MIN_PEOPLE:
+        return {"gene": name, "n": n, "p": 1.0, "z": 0.0, "percentile": 0.5}
+    forward, backward = pairs.scorers()
     test = null_test(forward, backward, n_permutations=permutations or 0)
     if permutations is None:
         return {"gene": name, "p": test.p_value}
@@ -188,21 +120,20 @@ def _judge_gene(
     both = [found.columns() for found in ranks]
     columns = {key: (both[0][key] + both[1][key]) / 2 for key in _MEANS}
     metrics = [retrieval_metrics(each) for each in both]
-    families = [cohort.families[row] for row in part.rows[at]]
     interval = bootstrap_ci(
         {"percentile": columns["percentile"]},
         {"percentile": lambda c: float(c["percentile"].mean())},
-        participants=families,
+        participants=pairs.families,
         n=400,
     ).get("percentile", (float("nan"), float("nan")))
     return {
         "gene": name,
-        "n": len(at),
+        "n": n,
         "n_distinct": ranks[0].n_classes,
         "ceiling_r_at_1": ranks[0].ceiling_r_at_1,
         **{key: float(values.mean()) for key, values in columns.items()},
         "median_rank": float(np.mean([each["median_rank"] for each in metrics])),
-        "chance_r_at_1": 1 / len(at),
+        "chance_r_at_1": 1 / n,
         "percentile_low": interval[0],
         "percentile_high": interval[1],
         "z": test.z,
@@ -229,10 +160,11 @@ def _discover(rows: list[dict[str, Any]], level: float) -> list[str]:
     ]
 
 
-def _truth(part: PairSet, name: str) -> dict[str, Any]:
-    if part.truth is None:
-        return {}
-    return {"rho": part.truth.rhos.get(name, 0.0)}
+def add_truth(genes: Sequence[dict[str, Any]], part: PairSet) -> None:
+    """Add to rows how strongly each gene of a built-in cohort shows in the brain."""
+    for row in genes:
+        if part.truth is not None:
+            row["rho"] = part.truth.rhos.get(row["gene"], 0.0)
 
 
 def add_optimum(genes: Sequence[dict[str, Any]], optimum: Mapping[str, float]) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,111 +24,74 @@ from torch import Tensor
 from neurocli.core.config.run import RunConfig
 from neurocli.core.data.loader import epoch_order
 from neurocli.core.events import ItemDone, Listener, WorkFinished, WorkStarted
-from neurocli.systems.genes.config import GenesTaskBlock
+from neurocli.core.metrics.retrieval import rank_own_keys
+from neurocli.systems.genes.config import GeneModelConfig, GenesTaskBlock
 from neurocli.systems.genes.floor import ClosedForm
+from neurocli.systems.genes.judging import Pairs, pairs_of
 from neurocli.systems.genes.models.pair import CLIP_INIT
 from neurocli.systems.genes.oracle import pmi_terms
 from neurocli.systems.genes.pair_set import PairSet
-from neurocli.systems.genes.sweep import ClosedSweep
+from neurocli.systems.genes.solution import GeneMaps, Solution
+from neurocli.systems.genes.solved_rows import gene_pairs, people_of, solved_rows
 
 Float64 = npt.NDArray[np.float64]
-_WIDTH = 64
 _MAX_COMPONENTS = 64
 
 
-class TrainedSweep:
-    """Give cosines of trained linear maps, gene by gene.
+@dataclass(frozen=True)
+class _Start:
+    """Hold what training begins with.
 
     Args:
-        closed: Gives the brain's scores.
-        maps: `brain` (G, q, d), `gene` (G, e, d) and `scale` (G,).
+        form: Components of the training part.
+        maps: `brain` (G, q, d), `gene` (G, e, d) of white scores, and `scale` (G,), its log.
         whiteners: (q,) and (G, e).
-        epochs: (G,) the best epoch of each gene; 0 is the start.
     """
 
-    def __init__(
-        self,
-        closed: ClosedSweep,
-        maps: dict[str, Tensor],
-        whiteners: tuple[Float64, Float64],
-        epochs: npt.NDArray[np.int64],
-    ) -> None:
-        self.closed, self.maps, self.whiteners, self.epochs = closed, maps, whiteners, epochs
+    form: ClosedForm
+    maps: dict[str, Tensor]
+    whiteners: tuple[Float64, Float64]
 
-    def vectors(
-        self, index: int, part: PairSet, at: npt.NDArray[np.intp]
-    ) -> tuple[Float64, Float64]:
-        """Return unit vectors (n, d) of one gene."""
-        brain = (self.closed.scores(part)[at] * self.whiteners[0]) @ _wide(
-            self.maps["brain"][index]
-        )
-        gene = self._gene_scores(index, part, at) @ _wide(self.maps["gene"][index])
-        return _unit(brain), _unit(gene)
-
-    def _gene_scores(self, index: int, part: PairSet, at: npt.NDArray[np.intp]) -> Float64:
-        own = self.closed.form.fits[index].components.scores(part.cohort.gene(index, part.rows[at]))
-        kept = own[:, :_MAX_COMPONENTS]
-        padded: Float64 = np.zeros((len(at), self.whiteners[1].shape[1]))
+    def gene_scores(self, index: int, part: PairSet) -> Float64:
+        """Return the white scores (n, e) of a gene, with zeros where it has fewer components."""
+        components = self.form.fits[index].components
+        kept = components.scores(part.cohort.gene(index, part.rows))[:, :_MAX_COMPONENTS]
+        padded: Float64 = np.zeros((len(kept), self.whiteners[1].shape[1]))
         padded[:, : kept.shape[1]] = kept * self.whiteners[1][index][: kept.shape[1]]
         return padded
 
-    def joint(self, part: PairSet) -> tuple[Float64, Float64, int]:
-        """Return unit vectors of the genes that stand out side by side, weighed by scale."""
-        everyone = np.arange(len(part.rows))
-        brain, gene, n = [], [], 0
-        for index, fit in enumerate(self.closed.form.fits):
-            if not fit.counted.any():
-                continue
-            weight = math.sqrt(float(self.maps["scale"][index]))
-            u, v = self.vectors(index, part, everyone)
-            v = v * part.cohort.present[index, part.rows][:, None]
-            brain.append(u * weight)
-            gene.append(v * weight)
-            n += u.shape[1]
-        empty = np.zeros((len(part.rows), 1))
-        return (
-            np.concatenate(brain or [empty], axis=1),
-            np.concatenate(gene or [empty], axis=1),
-            n,
-        )
-
-    def about(self, index: int) -> dict[str, Any]:
-        """Return the epoch whose weights are used, and the learned scale."""
-        return {
-            "best_epoch": int(self.epochs[index]),
-            "scale": float(self.maps["scale"][index]),
-        }
-
-    def stacked(self) -> dict[str, Any]:
-        """Return the weights, gene axis first, as plain tensors."""
-        form = self.closed.form
-        return {
-            **self.maps,
-            "best_epoch": torch.from_numpy(self.epochs.copy()),
-            "gene_names": [form.cohort.genes[index] for index in form.genes],
-            "brain_whitener": torch.from_numpy(self.whiteners[0]),
-            "gene_whitener": torch.from_numpy(self.whiteners[1]),
-        }
+    def solution(self, maps: dict[str, Tensor], epochs: npt.NDArray[np.int64]) -> Solution:
+        """Return trained maps as a solution; genes whose closed form stands out are joined."""
+        closed = self.form.solution
+        genes = {}
+        for index, own in enumerate(closed.genes):
+            width = min(own.axes.shape[1], _MAX_COMPONENTS)
+            gene = self.whiteners[1][index][:width, None] * _wide(maps["gene"][index])[:width]
+            genes[index] = GeneMaps(
+                own.mean,
+                own.axes[:, :width],
+                self.whiteners[0][:, None] * _wide(maps["brain"][index]),
+                gene,
+                np.zeros(gene.shape[1]),
+                scale=float(maps["scale"][index]),
+                epoch=int(epochs[index]),
+            )
+        counted = [i for i, fit in enumerate(self.form.fits) if fit.counted.any()]
+        beside = tuple(counted or range(len(genes)))
+        return replace(closed.with_maps(genes), side_by_side=beside)
 
 
 def _wide(x: Tensor) -> Float64:
     return np.asarray(x.numpy(), dtype=np.float64)
 
 
-def _unit(x: Float64) -> Float64:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
-
-
 class _Training:
     """Hold the stacked inputs and weights of one training."""
 
-    def __init__(self, solved: TrainedSweep, part: PairSet, config: RunConfig) -> None:
-        form = solved.closed.form
-        self.brain = torch.from_numpy(
-            (solved.closed.scores(part) * solved.whiteners[0]).astype(np.float32)
-        )
-        everyone = np.arange(len(part.rows))
-        own = [solved._gene_scores(i, part, everyone) for i in range(len(form.fits))]
+    def __init__(self, start: _Start, part: PairSet, config: RunConfig) -> None:
+        scores = start.form.components.scores(part.cohort.brain(part.rows))
+        self.brain = torch.from_numpy((scores * start.whiteners[0]).astype(np.float32))
+        own = [start.gene_scores(index, part) for index in range(len(start.form.fits))]
         self.gene = torch.from_numpy(np.stack(own).astype(np.float32))
         self.present = torch.from_numpy(part.cohort.present[:, part.rows].copy())
         self.config = config
@@ -166,7 +130,7 @@ def train_genes(
     *,
     warm: bool,
     listener: Listener,
-) -> TrainedSweep:
+) -> Solution:
     """Train every gene's encoders at once.
 
     Args:
@@ -178,11 +142,14 @@ def train_genes(
         listener: Told of every epoch.
     """
     task = cast(GenesTaskBlock, config.task)
-    solved = _start(form, config.run.seed, warm=warm)
-    data = _Training(solved, train, config)
-    judged = data if val is None else _Training(solved, val, config)
-    maps = {name: value.clone().requires_grad_() for name, value in solved.maps.items()}
-    optimizer = torch.optim.AdamW(maps.values(), lr=config.train.lr, weight_decay=0.01)
+    start = _start(form, config, warm=warm)
+    data = _Training(start, train, config)
+    judged = data if val is None else _Training(start, val, config)
+    maps = {name: value.clone().requires_grad_() for name, value in start.maps.items()}
+    decayed = {"params": [maps["brain"], maps["gene"]], "weight_decay": config.train.weight_decay}
+    optimizer = torch.optim.AdamW(
+        [decayed, {"params": [maps["scale"]], "weight_decay": 0.0}], lr=config.train.lr
+    )
     n_genes = len(form.fits)
     active = torch.arange(n_genes)
     with torch.no_grad():
@@ -208,7 +175,40 @@ def train_genes(
             break
     listener(WorkFinished("train all genes"))
     kept["scale"] = kept["scale"].clamp(max=math.log(task.logit_scale_max)).exp()
-    return TrainedSweep(solved.closed, kept, solved.whiteners, epochs)
+    return start.solution(kept, epochs)
+
+
+def better_maps(closed: Solution, trained: Solution, val: PairSet) -> tuple[Solution, int]:
+    """Return the closed form with what training made better on validation people.
+
+    Args:
+        closed: The floor.
+        trained: Maps of the same genes.
+        val: Validation people.
+
+    Returns:
+        For each gene the maps with the higher percentile, the closed form where both are equal,
+        and likewise of all genes at once by reciprocal ranks; and how many genes are trained ones.
+    """
+    people = people_of(val, range(len(closed.genes)))
+    floor, own = (solved_rows(each, people, by_gene=True) for each in (closed, trained))
+    pairs = zip(gene_pairs(closed, floor), gene_pairs(trained, own), strict=True)
+    better = {
+        index: trained.genes[index]
+        for index, (plain, trial) in enumerate(pairs)
+        if len(trial.people) > 1 and _mean(trial, "percentile") > _mean(plain, "percentile")
+    }
+    chosen = closed.with_maps(better)
+    mixed = replace(chosen, side_by_side=trained.side_by_side)
+    together = pairs_of(solved_rows(mixed, people, by_gene=False))
+    is_better = _mean(together, "mrr") > _mean(pairs_of(floor), "mrr")
+    return (mixed if is_better else chosen), len(better)
+
+
+def _mean(pairs: Pairs, name: str) -> float:
+    """Return the mean over people and both directions."""
+    values = [rank_own_keys(scorer).columns()[name].mean() for scorer in pairs.scorers()]
+    return float(np.mean(values))
 
 
 def _epoch(
@@ -243,8 +243,10 @@ def _clip(maps: dict[str, Tensor], limit: float) -> None:
         grad.mul_(factor.reshape(-1, *[1] * (grad.ndim - 1)))
 
 
-def _start(form: ClosedForm, seed: int, *, warm: bool) -> TrainedSweep:
+def _start(form: ClosedForm, config: RunConfig, *, warm: bool) -> _Start:
     """Return maps to start from: random, or the closed form's best cosines."""
+    seed, model = config.run.seed, cast(GeneModelConfig, config.model)
+    width = cast(GenesTaskBlock, config.task).sweep_width
     q = form.components.axes.shape[1]
     e = min(_MAX_COMPONENTS, max(fit.components.axes.shape[1] for fit in form.fits))
     white_brain = form.components.whitener(0.0)
@@ -253,22 +255,20 @@ def _start(form: ClosedForm, seed: int, *, warm: bool) -> TrainedSweep:
         own = fit.components.whitener(0.0)[:e]
         white_gene[index, : len(own)] = own
     names = [form.cohort.genes[index] for index in form.genes]
-    brain = torch.stack([_random((q, _WIDTH), f"{seed} brain {name}") for name in names])
-    gene = torch.stack([_random((e, _WIDTH), f"{seed} gene {name}") for name in names])
+    brain = torch.stack([_random((q, width), f"{seed} brain {name}") for name in names])
+    gene = torch.stack([_random((e, width), f"{seed} gene {name}") for name in names])
     if warm:
         brain, gene = brain * 1e-3, gene * 1e-3
         for index, fit in enumerate(form.fits):
-            k = min(_WIDTH, len(fit.r), e)
+            k = min(width, len(fit.r), e)
             weight = np.sqrt(pmi_terms(fit.weights[:k])[0])
             rows = min(e, fit.gene.shape[0])
             brain[index, :, :k] = _narrow(fit.brain[:, :k] / white_brain[:, None] * weight)
             own = fit.gene[:rows, :k] / white_gene[index, :rows, None] * weight
             gene[index, :rows, :k] = _narrow(own)
-    scale = torch.full((len(form.fits),), CLIP_INIT)
-    maps = {"brain": brain, "gene": gene, "scale": scale}
-    return TrainedSweep(
-        ClosedSweep(form), maps, (white_brain, white_gene), np.zeros(len(form.fits), dtype=np.int64)
-    )
+    init = CLIP_INIT if model.logit_scale_init is None else model.logit_scale_init
+    maps = {"brain": brain, "gene": gene, "scale": torch.full((len(form.fits),), init)}
+    return _Start(form, maps, (white_brain, white_gene))
 
 
 def _random(shape: tuple[int, int], words: str) -> Tensor:

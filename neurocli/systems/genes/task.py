@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -33,10 +34,15 @@ from neurocli.core.nn.chunked import encode_in_chunks
 from neurocli.core.nn.gathered import gathered_loss
 from neurocli.core.nn.pair_loss import pair_loss
 from neurocli.systems.genes.config import GenesDataBlock, GenesTaskBlock
-from neurocli.systems.genes.floor import ClosedForm, floor_rows
+from neurocli.systems.genes.floor import RCCA, ClosedForm, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
 from neurocli.systems.genes.models.pair import Aligned
+from neurocli.systems.genes.models.solved import SolvedGenes
 from neurocli.systems.genes.pair_set import PairSet
+from neurocli.systems.genes.solution import Solution
+from neurocli.systems.genes.solved_rows import People, solved_rows
+from neurocli.systems.genes.standards import standards
+from neurocli.systems.genes.sweep import judge_genes, screen
 from neurocli.systems.genes.warm_start import start_from_closed_form
 
 _TILED_ABOVE = 2048
@@ -54,6 +60,10 @@ class AlignTask(Task):
         self._standard: dict[str, np.ndarray] = {}
         self._labels_matter = False
         self._train: PairSet | None = None
+        self._solution: Solution | None = None
+        self._method: str | None = None
+        self._by_gene = False
+        self._screened: dict[str, float] | None = None
         if config.data.batch_size < _MIN_PAIRS:
             raise UsageError(
                 f"a batch of {config.data.batch_size} has nothing to be told from",
@@ -115,7 +125,9 @@ class AlignTask(Task):
 
     def build(self, info: Mapping[str, Any]) -> nn.Module:
         """Return the untrained model, knowing the training part's means and deviations."""
-        model = cast(Aligned, super().build(info))
+        model = super().build(info)
+        if not isinstance(model, Aligned):
+            return model
         if self._standard:
             model.set_standard(**self._standard)
         if self._train is not None and self._task.warm_start:
@@ -123,10 +135,14 @@ class AlignTask(Task):
         return model
 
     def train_step(self, model: nn.Module, batch: Batch) -> StepOutput:
-        """Return the loss over all pairs of a step."""
-        assert isinstance(model, Aligned)
+        """Return the loss over all pairs of a step, those of all processes where there are several.
+
+        `model` may stand in a wrapper that averages gradients over processes.
+        """
+        inner = getattr(model, "module", model)
+        assert isinstance(inner, Aligned)
         with torch.no_grad():  # as a step of its own: clamped in the loss it could stick at the cap
-            model.logit_scale.clamp_(0.0, math.log(self._task.logit_scale_max))
+            inner.logit_scale.clamp_(0.0, math.log(self._task.logit_scale_max))
         u, v = encode_in_chunks(
             model,
             [
@@ -139,10 +155,10 @@ class AlignTask(Task):
         )
         kept = slice(0, 0) if batch.get("stand_in") else slice(None)
         labels = self._labels(batch)
-        loss = self._loss(model, u[kept], v[kept], None if labels is None else labels[kept])
+        loss = self._loss(inner, u[kept], v[kept], None if labels is None else labels[kept])
         with torch.no_grad():
             nearest = (u @ v.T).argmax(1) if len(u) <= _TILED_ABOVE else None
-            logs = {"scale": float(model.logit_scale.detach().exp())}
+            logs = {"scale": float(inner.logit_scale.detach().exp())}
             if nearest is not None:
                 own = torch.arange(len(u), device=u.device)
                 logs["in_batch_top1"] = float((nearest == own).float().mean())
@@ -176,6 +192,8 @@ class AlignTask(Task):
 
     def eval_step(self, model: nn.Module, batch: Batch) -> Rows:
         """Return both vectors of each person, computed in float64."""
+        if isinstance(model, SolvedGenes):
+            return self._solved_step(model, batch)
         assert isinstance(model, Aligned)
         state = {name: _wide(value) for name, value in model.state_dict().items()}
         inputs = (batch["neuro_embedding"].double(), batch["gene_sequence"].double())
@@ -199,6 +217,45 @@ class AlignTask(Task):
             for i, person in enumerate(batch["participant"])
         ]
 
+    def _solved_step(self, model: SolvedGenes, batch: Batch) -> Rows:
+        self._solution = model.solution
+        genes = batch["gene_sequence"].cpu().numpy()
+        owned, strata, keys = (batch.get(name) for name in ("owned", "stratum", "gene_keys"))
+        whole = np.ones(genes.shape[:2], dtype=bool)
+        people = People(
+            batch["participant"],
+            batch["family"],
+            batch["neuro_embedding"].cpu().numpy(),
+            {index: genes[:, index] for index in range(genes.shape[1])},
+            whole if owned is None else owned.cpu().numpy(),
+            batch["gene_class"].cpu().numpy(),
+            None if strata is None else strata.cpu().numpy(),
+            None if keys is None else keys.cpu().numpy().view(np.uint64),
+        )
+        return solved_rows(model.solution, people, by_gene=self._by_gene)
+
+    def adopt(self, solution: Solution, method: str, *, by_gene: bool) -> None:
+        """Judge a solution from here on.
+
+        Args:
+            solution: The maps.
+            method: How they were found.
+            by_gene: Whether every gene is judged by itself, too.
+        """
+        self._solution, self._method, self._by_gene = solution, method, by_gene
+
+    @property
+    def needs_validation(self) -> bool:
+        """Return whether genes are screened on validation people."""
+        return self._by_gene
+
+    def tune(self, rows: Rows | None) -> list[str]:
+        """Screen the genes of a sweep."""
+        self._screened = None
+        if rows and self._solution is not None:
+            self._screened = screen(self._solution, rows)
+        return []
+
     def summarise(self, rows: Rows) -> Summary:
         """Return retrieval over all people of the rows, beside chance.
 
@@ -209,6 +266,11 @@ class AlignTask(Task):
             raise NeuroError(
                 f"{len(rows)} person cannot be told from others", hint="judge a larger part"
             )
+        if self._solution is not None and "gene_keys" in rows[0]:
+            swept = judge_genes(self._solution, rows, self._screened, self._task)
+            told = {**swept.joint.details, "genes": swept.genes, "found": swept.found}
+            notes = [*swept.joint.notes, *swept.notes]
+            return replace(swept.joint, details=told, notes=notes)
         pairs = pairs_of(rows)
         loss = None
         if "scale" in rows[0]:
@@ -227,7 +289,9 @@ class AlignTask(Task):
         return judge(pairs, permutations=self._task.permutations, loss=loss)
 
     def embed_step(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the brain's unit vectors (B, E)."""
+        """Return the brain's unit vectors (B, E), or what a solution scores it by."""
+        if isinstance(model, SolvedGenes):
+            return cast(Tensor, model(batch["neuro_embedding"], batch["gene_sequence"])[0])
         assert isinstance(model, Aligned)
         return model.encode_neuro(batch["neuro_embedding"])
 
@@ -235,17 +299,24 @@ class AlignTask(Task):
         self, train: SampleSet, judged: Sequence[SampleSet], listener: Listener
     ) -> BaselineRows:
         """Return the closed form fitted on the training part, covariates alone, and the optimum."""
+        # Of a closed form the closed form is no baseline.
         return floor_rows(
-            cast(PairSet, train), [cast(PairSet, part) for part in judged], self._task
+            cast(PairSet, train),
+            [cast(PairSet, part) for part in judged],
+            self._task,
+            with_rcca=self._method != RCCA,
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Return whether gene vectors repeat in training."""
-        return {"labels_matter": self._labels_matter}
+        solved = {"method": self._method, "by_gene": self._by_gene} if self._method else {}
+        return {"labels_matter": self._labels_matter, **solved}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._labels_matter = bool(state.get("labels_matter", False))
+        self._method = state.get("method")
+        self._by_gene = bool(state.get("by_gene", False))
 
 
 def _present(batch: Batch) -> Tensor:
@@ -257,33 +328,3 @@ def _present(batch: Batch) -> Tensor:
 
 def _wide(value: Tensor) -> Tensor:
     return value.double() if value.is_floating_point() else value
-
-
-def standards(samples: PairSet) -> dict[str, np.ndarray]:
-    """Return means and deviations of a part's latents and genes, by buffer name.
-
-    Args:
-        samples: The training part.
-
-    Returns:
-        `neuro_mean`, `neuro_std` (P,), `gene_mean`, `gene_std` (G, d), float32.
-    """
-    cohort, rows = samples.cohort, samples.rows
-    mean, std = _moments([cohort.brain(rows[i : i + 512]) for i in range(0, len(rows), 512)])
-    genes: list[tuple[np.ndarray, np.ndarray]] = []
-    for index in range(len(cohort.genes)):
-        own = rows[cohort.present[index, rows]]
-        genes.append(_moments([cohort.gene(index, own)]) if len(own) else genes[-1])
-    return {
-        "neuro_mean": mean,
-        "neuro_std": std,
-        "gene_mean": np.stack([pair[0] for pair in genes]),
-        "gene_std": np.stack([pair[1] for pair in genes]),
-    }
-
-
-def _moments(blocks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    n = sum(len(block) for block in blocks)
-    mean = sum(block.sum(0, dtype=np.float64) for block in blocks) / n
-    square = sum(((block - mean) ** 2).sum(0, dtype=np.float64) for block in blocks) / n
-    return np.asarray(mean, dtype=np.float32), np.asarray(square, dtype=np.float32) ** 0.5

@@ -10,26 +10,31 @@ from neurocli.core.errors import UsageError
 from neurocli.systems.genes.config import (
     DESCRIBED_GENE_DIM,
     DESCRIBED_GENES,
+    SOLUTION,
     GeneModelConfig,
     GenesTaskBlock,
 )
 from neurocli.systems.genes.cost import input_sizes
 from neurocli.systems.genes.models.pair import CLIP_INIT, SIGLIP_INIT, Aligned, GenePair
 from neurocli.systems.genes.models.sequence import GeneSequence
+from neurocli.systems.genes.models.solved import SolvedGenes
 
 __all__ = ["DESCRIBED_GENES", "DESCRIBED_GENE_DIM", "build"]
 
 
-def build(config: RunConfig, info: Mapping[str, Any]) -> Aligned:
-    """Build gene_pair or gene_sequence.
+def build(config: RunConfig, info: Mapping[str, Any]) -> Aligned | SolvedGenes:
+    """Build gene_pair or gene_sequence, or what holds the maps of genes that were solved.
 
     Args:
         config: The run's configuration.
         info: `neuro_input_dim`, `gene_input_dim` and `num_genes`; the described sizes if absent.
+            `solution`, the shapes of its maps, of a run that solved its genes.
 
     Raises:
         UsageError: The heads do not divide the width.
     """
+    if SOLUTION in info:
+        return SolvedGenes(list(info["gene_names"]), info[SOLUTION])
     model = cast(GeneModelConfig, config.model)
     loss = cast(GenesTaskBlock, config.task).loss
     sizes = input_sizes(config, info)

@@ -146,6 +146,7 @@ def test_classes_by_name_size_and_request(table: Table) -> None:
     assert read_classes(table, "case=0", are_two=True).names == ("0", "1")
     for one, other in (("Yes", "No"), ("TRUE", "FALSE"), ("patient", "control")):
         table.columns["case"][:] = [one if i % 3 else other for i in range(N)]
+        table.read.clear()
         classes = read_classes(table, "case", are_two=True)
         assert (classes.names, classes.why) == ((one, other), "by its name")
         assert classes.treated_S.sum() == 40

@@ -151,7 +151,7 @@ def test_the_input_hash_is_of_the_values_that_were_used(table: Table) -> None:
     other.columns["remark"][0] = "changed"
     other.columns["age"] = [f"{float(str(age)):.4f}" for age in other.columns["age"]]
     assert digest(other, stratify="age", group="family") == first
-    other.columns["family"][0] = "99"
+    other.columns["family"] = ["99", *other.columns["family"][1:]]
     assert digest(other, stratify="age", group="family") != first
     assert digest(table, stratify="age") != first
 

@@ -17,8 +17,6 @@ from neurocli.systems.genes.closed_form import (
     fit_components,
     fit_gene,
     gene_vectors,
-    joint_variates,
-    pmi_scorers,
     pmi_vectors,
 )
 from neurocli.systems.genes.floor import ClosedForm
@@ -165,8 +163,6 @@ def test_inner_products_rank_by_mutual_information() -> None:
         expected = (r / (1 - r**2) * u[i] * v[j]).sum()
         expected -= (r**2 / (1 - r**2) / 2 * (u[i] ** 2 + v[j] ** 2)).sum()
         assert scores[i, j] == pytest.approx(expected)
-    forward, backward = pmi_scorers(u, v, r)
-    assert np.array_equal(forward.queries, backward.keys)
 
 
 def test_the_closed_form_nears_the_optimum(form: ClosedForm, test_part: PairSet) -> None:
@@ -183,28 +179,6 @@ def test_the_closed_form_nears_the_optimum(form: ClosedForm, test_part: PairSet)
         best = rank_own_keys(Scorer(*pmi_vectors(*truth.variates(test_part.participants, name))))
         share = (found - 0.5) / (best.columns()["percentile"].mean() - 0.5)
         assert share > 0.7, name
-
-
-def test_joint_pairs_are_those_that_stand_out(form: ClosedForm, test_part: PairSet) -> None:
-    rows = test_part.rows
-    scores = form.scores(rows)
-    variates = [
-        fit.gene_variates(form.cohort.gene(index, rows)) for index, fit in enumerate(form.fits)
-    ]
-    u, v, r = joint_variates(form.fits, scores, variates)
-    assert u.shape == v.shape == (60, len(r))
-    assert len(r) == form.n_counted > 2
-    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(u.T, v.T, strict=True)]
-    assert np.mean(correlations) == pytest.approx(r.mean(), abs=0.1)
-
-
-def test_where_nothing_stands_out_all_pairs_are_joined() -> None:
-    brain = components()
-    scores = brain.scores(ROWS)
-    rows = np.random.default_rng(5).standard_normal((N, 6)).astype(np.float32)
-    fit = fit_gene(scores, brain, rows)
-    _, _, r = joint_variates([fit, fit], scores, [fit.gene_variates(rows)] * 2)
-    assert len(r) == 2 * len(fit.r)
 
 
 def test_too_few_people_are_refused(train_part: PairSet, configure: object) -> None:

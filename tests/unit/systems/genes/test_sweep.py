@@ -17,23 +17,29 @@ from neurocli.core.events import ignore
 from neurocli.core.metrics.retrieval import benjamini_hochberg
 from neurocli.systems.genes.built_in import write_cohort
 from neurocli.systems.genes.closed_run import optimum_by_gene
+from neurocli.systems.genes.config import GenesTaskBlock
 from neurocli.systems.genes.data import open_data
 from neurocli.systems.genes.floor import ClosedForm
+from neurocli.systems.genes.judging import pairs_of
 from neurocli.systems.genes.known_truth import CohortSpec
 from neurocli.systems.genes.pair_set import PairSet
+from neurocli.systems.genes.solution import Solution
+from neurocli.systems.genes.solved_rows import gene_pairs, people_of, solved_rows
 from neurocli.systems.genes.sweep import (
-    ClosedSweep,
     Sweep,
     _discover,
-    _judge_gene,
     add_optimum,
+    add_truth,
+    judge_gene,
     judge_genes,
+    screen,
 )
 from neurocli.systems.genes.sweep_train import (
-    TrainedSweep,
     _clip,
+    _mean,
     _start,
     _Training,
+    better_maps,
     train_genes,
 )
 
@@ -42,8 +48,20 @@ Configure = Callable[..., RunConfig]
 
 @pytest.fixture(scope="module")
 def swept(form: ClosedForm, opened: RunData, configure: Configure) -> Sweep:
-    test, val = (cast(PairSet, opened.parts[name]) for name in ("test", "val"))  # type: ignore[index]
-    return judge_genes(ClosedSweep(form), test, val, cast(Any, configure().task), ignore)
+    return judged(form.solution, opened, cast(GenesTaskBlock, configure().task))
+
+
+def rows_of(solution: Solution, data: RunData, part: str) -> list[dict[str, Any]]:
+    own = cast(PairSet, data.parts[part])  # type: ignore[index]
+    people = people_of(own, range(len(own.cohort.genes)))
+    return cast(list[dict[str, Any]], solved_rows(solution, people, by_gene=True))
+
+
+def judged(solution: Solution, data: RunData, task: GenesTaskBlock) -> Sweep:
+    screened = screen(solution, rows_of(solution, data, "val"))
+    found = judge_genes(solution, rows_of(solution, data, "test"), screened, task)
+    add_truth(found.genes, cast(PairSet, data.parts["test"]))
+    return found
 
 
 def test_true_genes_are_found_and_null_genes_are_not(swept: Sweep) -> None:
@@ -64,13 +82,12 @@ def test_every_gene_has_its_row(swept: Sweep, spec: CohortSpec) -> None:
 
 def test_the_joint_score_beats_every_gene(swept: Sweep) -> None:
     assert swept.joint.metrics["percentile"] > max(row["percentile"] for row in swept.genes)
-    assert swept.n_joint >= 2
-    assert len(swept.joint_rows) == 60
+    assert swept.joint.n == 60
 
 
 def test_the_rate_is_over_genes_that_pass_the_screen(swept: Sweep) -> None:
     passed = [row for row in swept.genes if not row["screened_out"]]
-    assert all(row["p_val"] <= 0.01 for row in passed)
+    assert all(row["p_val"] <= 0.002 for row in passed)
     assert [row["q"] for row in passed] == pytest.approx(
         list(benjamini_hochberg([row["p"] for row in passed]))
     )
@@ -128,7 +145,8 @@ def test_shares_of_the_optimum(swept: Sweep, test_part: PairSet) -> None:
 
 def test_few_people_are_not_tested(form: ClosedForm, test_part: PairSet) -> None:
     few = PairSet(test_part.cohort, test_part.rows[:5], test_part.classes)
-    row = _judge_gene(ClosedSweep(form), 0, few, permutations=0)
+    rows = solved_rows(form.solution, people_of(few, range(6)), by_gene=True)
+    row = judge_gene("APOE", gene_pairs(form.solution, rows)[0], permutations=0)
     assert (row["p"], row["z"], row["percentile"]) == (1.0, 0.0, 0.5)
 
 
@@ -147,9 +165,8 @@ def test_absent_people_take_no_part(tmp_path: Path, configure: Configure) -> Non
     data = open_data(configure("data.min_gene_coverage=0.3", path=tmp_path))
     parts = {name: cast(PairSet, part) for name, part in data.parts.items()}
     form = ClosedForm(parts["train"], cast(Any, configure().task))
-    found = judge_genes(
-        ClosedSweep(form), parts["test"], parts["val"], cast(Any, configure().task), ignore
-    )
+    task = cast(GenesTaskBlock, configure("task.screen_p=0.5").task)
+    found = judged(form.solution, data, task)
     for row in found.genes:
         index = parts["test"].cohort.genes.index(row["gene"])
         assert row["n"] == parts["test"].cohort.present[index, parts["test"].rows].sum() < 40
@@ -157,7 +174,7 @@ def test_absent_people_take_no_part(tmp_path: Path, configure: Configure) -> Non
     trained = train_genes(
         form, parts["train"], parts["val"], configure("train.epochs=3"), warm=True, listener=ignore
     )
-    again = judge_genes(trained, parts["test"], parts["val"], cast(Any, configure().task), ignore)
+    again = judged(trained, data, task)
     assert again.genes[0]["gene"] == "APOE"
 
 
@@ -166,17 +183,38 @@ def settings(configure: Configure, **more: Any) -> RunConfig:
     return configure(*(f"{key}={value}" for key, value in values.items()))
 
 
-def test_stacked_weights_have_genes_first(
+def test_trained_maps_make_a_solution(
     form: ClosedForm, opened: RunData, configure: Configure
 ) -> None:
     train, val = (cast(PairSet, opened.parts[name]) for name in ("train", "val"))  # type: ignore[index]
     solved = train_genes(form, train, val, settings(configure), warm=False, listener=ignore)
-    stacked = solved.stacked()
-    assert stacked["brain"].shape[0] == stacked["gene"].shape[0] == 6
-    assert stacked["scale"].shape == (6,)
-    assert stacked["gene_names"] == train.cohort.genes
-    assert (stacked["best_epoch"] >= 0).all()
-    assert solved.about(0)["scale"] <= 100
+    assert solved.names == train.cohort.genes
+    assert {maps.brain.shape[1] for maps in solved.genes} == {16}
+    assert all(0 < maps.scale <= 100 and maps.epoch >= 0 for maps in solved.genes)
+    u = rows_of(solved, opened, "test")[0]["neuro"]
+    # Vectors of unit length, one per gene that stands out, weighed by the root of its scale.
+    scales = [solved.genes[index].scale for index in solved.joined]
+    assert np.square(u).sum() == pytest.approx(sum(scales))
+
+
+def test_what_training_did_not_improve_keeps_the_closed_form(
+    form: ClosedForm, opened: RunData, configure: Configure
+) -> None:
+    train, val = (cast(PairSet, opened.parts[name]) for name in ("train", "val"))  # type: ignore[index]
+    trained = train_genes(form, train, val, settings(configure), warm=True, listener=ignore)
+    chosen, n_better = better_maps(form.solution, trained, val)
+    assert n_better == sum(maps.scale > 0 for maps in chosen.genes)
+    rows = {
+        name: rows_of(solution, opened, "val")
+        for name, solution in (("floor", form.solution), ("chosen", chosen))
+    }
+    floors, own = (
+        gene_pairs(s, rows[n]) for s, n in ((form.solution, "floor"), (chosen, "chosen"))
+    )
+    for before, after in zip(floors, own, strict=True):
+        assert _mean(after, "percentile") >= _mean(before, "percentile")
+    joint = {name: _mean(pairs_of(own_rows), "mrr") for name, own_rows in rows.items()}
+    assert joint["chosen"] >= joint["floor"]
 
 
 def test_genes_do_not_influence_each_other(
@@ -188,10 +226,12 @@ def test_genes_do_not_influence_each_other(
     few = ClosedForm(train_part, cast(Any, config.task), genes=[1, 4])
     some = replace_genes(train_part, [1, 4])
     few.genes, few.cohort = [0, 1], some.cohort
+    assert few.solution.names == [train_part.cohort.genes[i] for i in (1, 4)]
     part = train_genes(few, some, None, config, warm=True, listener=ignore)
     for at, index in enumerate((1, 4)):
-        for name in ("brain", "scale"):
-            assert torch.allclose(part.maps[name][at], whole.maps[name][index], atol=1e-5)
+        one, other = part.genes[at], whole.genes[index]
+        assert np.allclose(one.brain, other.brain, atol=1e-4)
+        assert one.scale == pytest.approx(other.scale, abs=1e-4)
 
 
 def replace_genes(part: PairSet, chosen: list[int]) -> PairSet:
@@ -209,7 +249,7 @@ def test_the_batched_loss_is_each_genes_own(
     form: ClosedForm, train_part: PairSet, configure: Configure
 ) -> None:
     config = settings(configure)
-    solved = _start(form, 0, warm=False)
+    solved = _start(form, config, warm=False)
     data = _Training(solved, train_part, config)
     rows_ = torch.arange(30)
     everyone = data.loss(solved.maps, rows_, torch.arange(6))
@@ -251,12 +291,12 @@ def test_a_gene_that_stands_still_is_stopped(
 def test_warm_start_is_the_closed_forms_cosine(
     form: ClosedForm, opened: RunData, configure: Configure
 ) -> None:
-    test = cast(PairSet, opened.parts["test"])
-    warm = _start(form, 0, warm=True)
-    warm = TrainedSweep(
-        warm.closed, {**warm.maps, "scale": warm.maps["scale"].exp()}, warm.whiteners, warm.epochs
+    start = _start(form, settings(configure), warm=True)
+    maps = {**start.maps, "scale": start.maps["scale"].exp()}
+    warm = start.solution(maps, np.zeros(6, dtype=np.int64))
+    index = warm.names.index("APOE")
+    first, closed = (
+        _mean(gene_pairs(solution, rows_of(solution, opened, "test"))[index], "percentile")
+        for solution in (warm, form.solution)
     )
-    index = test.cohort.genes.index("APOE")
-    row = _judge_gene(warm, index, test, permutations=0)
-    closed = _judge_gene(ClosedSweep(form), index, test, permutations=0)
-    assert row["percentile"] > 0.5 + 0.85 * (closed["percentile"] - 0.5)
+    assert first > 0.5 + 0.85 * (closed - 0.5)
