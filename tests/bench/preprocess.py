@@ -9,9 +9,10 @@ family, and nilearn's masking. `*_inflate_share` is the time of isal inflating t
 the whole work, without start and imports; ours inflates in a thread of its own, so that wall time
 on two free cores is shorter than CPU time.
 
-`jobs_2_vs_1` is wall time of 16 such runs with `--jobs 1` over `--jobs 2`, whole processes, in turns
-(the shortest of each): it needs two free cores. `jobs_2_vs_1_possible` is what two free cores could
-give, twice the CPU time of one job over that of two: what is missing to 2 is what a worker costs.
+`jobs_2_vs_1` is wall time of 16 such runs with `--jobs 1` over `--jobs 2`, whole processes in
+turns, the shortest of each: it needs two free cores. `jobs_2_vs_1_possible` is what two free cores
+could give, twice the CPU time of one job over that of two: what is missing to 2 is what a worker
+costs.
 `--jobs-only` measures nothing else.
 """
 

@@ -236,7 +236,7 @@ def bad(study: Path, tmp_path: Path, kind: str) -> list[str]:
         ("gene", 2, "unknown gene 'APEO'; did you mean APOE"),
         ("width", 1, "expected 256"),
         ("nan", 1, "1 latents hold NaN or Inf: 104"),
-        ("object", 1, "not numbers"),
+        ("object", 1, "Python objects"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from neurocli.core.config.flags import JOIN_KEY
 from neurocli.core.config.nodes import Leaf
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.rebuild import recognise
@@ -89,6 +90,12 @@ def start_from(config: RunConfig, task: Task, model: nn.Module, data: RunData) -
         notes.append(
             f"{len(shared)} of {len(data.split['test'])} test participants were in the training "
             "part of the run these weights come from; use one --split for both"
+        )
+    if seen and bool(head.get("info", {}).get("datasets")) != bool(data.info.get("datasets")):
+        notes.append(
+            "only one of this run and that of the weights joins datasets, so ids differ and people "
+            f"that both saw are not recognised; name the one dataset with -s '{JOIN_KEY}="
+            "[{path: DIR, name: NAME}]'"
         )
     before, now = head.get("info", {}).get("scaling"), data.info.get("scaling")
     if before and before != now:

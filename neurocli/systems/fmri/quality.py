@@ -13,7 +13,7 @@ from neurocli.core.data.geometry import voxel_size_mm
 _SPIKE_SD = 5.0
 _MAD_TO_SD = 1.4826  # of a normal distribution
 _MM3_PER_ML = 1000.0
-_AT_ONCE = 1 << 15  # voxels
+_AT_ONCE, _SHORT_BYTES = 1 << 15, 2  # voxels; bytes of a short number
 
 
 class FrameTrace:
@@ -34,23 +34,23 @@ class FrameTrace:
 
     def add(self, row_V: npt.NDArray[Any]) -> None:
         """Take one frame (V,)."""
-        wide = np.int64 if row_V.dtype.kind in "iu" else np.float64
-        total, squares = wide(0), 0.0
+        # A piece of whole numbers of 16 bits has a sum below 2^31.
+        is_short = row_V.dtype.kind in "iu" and row_V.dtype.itemsize <= _SHORT_BYTES
+        total, squares = 0.0, 0.0
         # Pieces that stay in the processor's cache between the steps.
         for start in range(0, row_V.size, _AT_ONCE):
             piece = row_V[start : start + _AT_ONCE]
             last = self._last[start : start + _AT_ONCE]
             now, change = self._now[: piece.size], self._change[: piece.size]
-            total += piece.sum(dtype=wide)
+            total += float(piece.sum(dtype=np.int32 if is_short else np.float64))
             np.copyto(now, piece, casting="unsafe")
             if self._means:
                 np.subtract(now, last, out=change)
-                np.square(change, out=change)
-                squares += float(change.sum())
+                squares += float(np.dot(change, change))
             last[:] = now
         if self._means:
             self._steps.append(math.sqrt(squares / row_V.size) * abs(self._slope))
-        self._means.append(float(total) / row_V.size * self._slope + self._inter)
+        self._means.append(total / row_V.size * self._slope + self._inter)
 
     @property
     def signal_T(self) -> npt.NDArray[np.float64]:

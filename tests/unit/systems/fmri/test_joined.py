@@ -206,6 +206,10 @@ def test_a_run_is_judged_by_dataset_and_knows_whom_it_saw(
     alone = neurocli.evaluate(run.checkpoint, data=pair[1], part="train", out=tmp_path / "e")
     assert alone.in_sample
     assert alone.n == 7
+    again = neurocli.train(
+        "fmamba_mlp", data=pair[1], task="sex", init_from=run.checkpoint, set=TINY, dry_run=True
+    )
+    assert any("people that both saw are not recognised" in note for note in again.notes)
     plan = neurocli.train("fmamba", data=list(pair), pretrain="ar", set=TINY, dry_run=True).plan
     assert plan is not None
     assert [row["name"] for row in plan["info"]["datasets"]] == ["a", "b"]

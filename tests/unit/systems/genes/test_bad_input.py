@@ -113,7 +113,7 @@ def test_a_bomb_and_objects_among_latents_are_left_out_by_name(tmp_path: Path) -
     reader = LatentReader(LatentsOptions(), [], [], [])
     assert [owner for owner, _ in reader.rows(files)] == ["1"]
     told = {row[0]: row[1] for row in reader.left_out}
-    assert "'|O', not numbers" in told["2"]
+    assert "holds Python objects" in told["2"]
     assert "claims 1073741824 bytes, which are not there" in told["3"]
 
 
