@@ -11,6 +11,7 @@ from neurocli.cli import options
 from neurocli.cli.options import value
 from neurocli.cli.output import Table, sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
+from neurocli.cli.views import command_line
 from neurocli.core.errors import UsageError
 
 _Name = Annotated[str, typer.Argument(metavar="PRESET", help="Name, such as fmri/tiny.")]
@@ -25,12 +26,23 @@ neuro train fmamba -c mine.yaml
 )
 
 
-@add_verb(app, "list", "neuro presets list --json")
-def list_() -> int:
+@add_verb(
+    app,
+    "list",
+    """
+neuro presets list --json
+neuro presets list --room genes
+""",
+)
+def list_(room: Annotated[str | None, value("ROOM", "Only this room's.")] = None) -> int:
     """List presets by name."""
     from neurocli import list_presets
+    from neurocli.core.catalog import rooms
+    from neurocli.core.names import lookup
 
-    rows = list_presets()
+    if room is not None:
+        lookup("room", room, rooms())
+    rows = [row for row in list_presets() if room in (None, row["room"])]
     table = Table(("preset", "room", "what it is"), [tuple(row.values()) for row in rows])
     names = "\n".join(row["name"] for row in rows)
     sink().show("presets", {"presets": rows}, main=names, view=[table])
@@ -40,11 +52,15 @@ def list_() -> int:
 @add_verb(app, "show", "neuro presets show fmri/tiny")
 def show(name: _Name) -> int:
     """Show the text of a preset."""
+    from neurocli.core.catalog import rooms
     from neurocli.core.config.presets import find_preset
 
     preset = find_preset(name)
     values = {"name": preset.name, "room": preset.room, "summary": preset.summary}
-    sink().show("preset", {**values, "text": preset.text}, main=name, view=[preset.text.rstrip()])
+    output = sink()
+    output.show("preset", {**values, "text": preset.text}, main=name, view=[preset.text.rstrip()])
+    output.hint(command_line("neuro", "train", rooms()[preset.room].models[0].name, "-p", name))
+    output.hint(command_line("neuro", "presets", "copy", name, "-o", "mine.yaml"))
     return 0
 
 
