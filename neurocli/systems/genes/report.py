@@ -132,6 +132,7 @@ def _manhattan(run_dir: Path) -> Figure | None:
                     visible(rows[i][0]), at, xytext=(4, 3), textcoords="offset points", fontsize=7
                 )
         axes.set_yscale("symlog", linthresh=2)
+        axes.set_ylim(bottom=0)
         plain_ticks(axes.yaxis)
         axes.set_xlabel("gene, in alphabetical order [rank]")
         axes.set_ylabel("-log10 of p\n[no unit]")
