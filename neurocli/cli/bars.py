@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,11 +17,15 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from neurocli.cli.output import Output, console
 from neurocli.cli.progress import Board, Work
 from neurocli.cli.text import cell_text, safe
+from neurocli.core import events
+
+_LATEST, _MOST_METRICS = 6, 6
 
 
 class RateColumn(ProgressColumn):
@@ -30,6 +37,32 @@ class RateColumn(ProgressColumn):
         return Text(f"{cell_text(task.speed)} {unit}/s" if task.speed else unit)
 
 
+class Display(Progress):
+    """Show bars under a table of the latest judgements, both redrawn in place."""
+
+    def __init__(self, *columns: ProgressColumn, **options: Any) -> None:
+        self.judged: list[tuple[str, str, Mapping[str, float]]] = []
+        super().__init__(*columns, **options)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the table, when anything was judged, and the bars."""
+        if self.judged:
+            yield self._table()
+        yield from super().get_renderables()
+
+    def _table(self) -> Table:
+        shown = self.judged[-_LATEST:]
+        names = list(dict.fromkeys(name for _, _, metrics in shown for name in metrics))
+        names = names[:_MOST_METRICS]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in ("epoch", "part", *names):
+            table.add_column(Text(safe(name)), justify="left" if name == "part" else "right")
+        for epoch, part, metrics in shown:
+            cells = [cell_text(metrics.get(name)) for name in names]
+            table.add_row(*(Text(safe(cell)) for cell in (epoch, part, *cells)))
+        return table
+
+
 class Bars(Board):
     """Show work as live bars.
 
@@ -38,7 +71,7 @@ class Bars(Board):
         drawn: A running display.
     """
 
-    def __init__(self, output: Output, drawn: Progress) -> None:
+    def __init__(self, output: Output, drawn: Display) -> None:
         super().__init__(output)
         self._drawn = drawn
         self._tasks: dict[int, TaskID] = {}
@@ -54,14 +87,18 @@ class Bars(Board):
         task = self._tasks[id(work)]
         self._drawn.update(task, completed=work.done, figures=safe(work.figures()))
 
+    def _eval_done(self, event: events.EvalDone) -> None:
+        self._drawn.judged.append((str(event.epoch), str(event.part), dict(event.metrics)))
+        super()._eval_done(event)
+
     def ended(self, work: Work) -> None:
         """Take the bar away."""
         self._drawn.remove_task(self._tasks.pop(id(work)))
 
 
-def display(output: Output) -> Progress:
+def display(output: Output) -> Display:
     """Return the display of all bars, on stderr; it vanishes when the work ends."""
-    return Progress(
+    return Display(
         # Labels hold names from files, so no column may read markup.
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

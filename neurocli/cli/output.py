@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Mode = Literal["text", "json", "quiet"]
 
 _NAME_COLUMNS = 48  # longer first cells are folded as all others
+_SHORT_COLUMNS, _LEAST_COLUMNS = 14, 12
 _PIPE_COLUMNS = 1000  # a table in a pipe is never folded
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _COLORS = {"error": "31", "warning": "33", "hint": "36", "note": "2"}
@@ -186,7 +187,7 @@ class Output:
         for index, part in enumerate(view):
             if isinstance(part, Table):
                 with out.capture() as drawn:
-                    out.print(_rich_table(part))
+                    out.print(_rich_table(part, out.width))
                 lines = [*([""] if index else []), *self._title(part), *drawn.get().splitlines()]
             else:
                 lines = [safe(line) for line in part.split("\n")]
@@ -208,7 +209,7 @@ class Output:
         sys.stderr.flush()
 
 
-def _rich_table(table: Table) -> RichTable:
+def _rich_table(table: Table, width: int = _PIPE_COLUMNS) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -218,16 +219,36 @@ def _rich_table(table: Table) -> RichTable:
         padding=(0, 2, 0, 0),
         show_header=any(table.columns),
     )
+    whole = _whole_columns(table, width)
     for index, name in enumerate(table.columns):
-        cells = [row[index] for row in table.rows if row[index] is not None]
-        is_numeric = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
-        justify: Literal["right", "left"] = "right" if is_numeric else "left"
-        # What a row is about is copied into the next command, so it stays in one piece.
-        is_whole = index == 0 and all(len(cell_text(cell)) <= _NAME_COLUMNS for cell in cells)
+        justify: Literal["right", "left"] = "right" if _is_numeric(table, index) else "left"
+        is_whole = index in whole
         drawn.add_column(Text(safe(name)), justify=justify, overflow="fold", no_wrap=is_whole)
     for row in table.rows:
         drawn.add_row(*(Text(cell_text(cell)) for cell in row))
     return drawn
+
+
+def _is_numeric(table: Table, index: int) -> bool:
+    cells = [row[index] for row in table.rows if row[index] is not None]
+    return bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
+
+
+def _whole_columns(table: Table, width: int) -> set[int]:
+    """Return the columns that are never folded: names, and what is short while there is room."""
+    columns = [[name, *(cell_text(row[i]) for row in table.rows)]
+               for i, name in enumerate(table.columns)]  # fmt: skip
+    longest = [max(map(len, column)) for column in columns]
+    # What a row is about is copied into the next command, so it stays in one piece.
+    names = [len(text) for text in columns[0][1:]] if columns else [_NAME_COLUMNS + 1]
+    whole = {0} if max(names, default=0) <= _NAME_COLUMNS else set()
+    # A number that is cut in two reads as another number; the long columns take the folding.
+    order = sorted(range(len(longest)), key=lambda i: (not _is_numeric(table, i), longest[i]))
+    for index in order:
+        sizes = [n if i in whole | {index} else _LEAST_COLUMNS for i, n in enumerate(longest)]
+        if longest[index] <= _SHORT_COLUMNS and sum(sizes) + 2 * len(sizes) <= width:
+            whole.add(index)
+    return whole
 
 
 def _write_exact(path: str | Path) -> None:

@@ -37,6 +37,18 @@ def written(setting: object) -> str:
     return str(setting)
 
 
+def counted(n: float) -> str:
+    """Return a large count as people say it, three digits and a unit.
+
+    >>> counted(1358954496), counted(672), counted(85_000)
+    ('1.36 G', '672', '85 k')
+    """
+    for size, sign in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(n) >= size:
+            return f"{float(f'{n / size:.3g}'):g} {sign}"
+    return f"{n:g}"
+
+
 def plan_view(plan: Mapping[str, Any]) -> list[Table | str]:
     """Return what a dry run found, one dotted key a row."""
     rows = [(key, _short(setting)) for key, setting in flat(plan)]

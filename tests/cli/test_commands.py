@@ -95,7 +95,9 @@ MEASURED = SimpleNamespace(
     left_out=[], notes=[],
 )  # fmt: skip
 
-REPORT = SimpleNamespace(out=Path("r.html"), runs=["a"], notes=["no test part"], plan=None)
+REPORT = SimpleNamespace(
+    out=Path("r.html"), runs=["a"], files={}, notes=["no test part"], plan=None
+)
 
 CONTRACT = {
     "preprocess": (

@@ -154,3 +154,15 @@ def test_json_is_ascii_so_that_any_locale_can_print_it(
     out = capsys.readouterr().out
     assert out.isascii()
     assert json.loads(out)["name"] == "한글\udcff"
+
+
+def test_numbers_and_short_cells_stay_whole_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "52")
+    rows = [("stem", "a long sentence that has to be folded", 1358954496, "128x128x128")]
+    Output().show("x", {}, view=[Table(("stage", "what it is", "macs", "grid"), rows)])
+    text = capsys.readouterr().out
+    assert "1,358,954,496" in text
+    assert "128x128x128" in text
+    assert "sentence that has to be folded" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,6 +184,28 @@ def test_bars_show_rate_figures_and_no_markup(monkeypatch: pytest.MonkeyPatch) -
     assert "1/10" in text
     assert "1 failed" in text
     assert drawn.tasks == []
+
+
+def test_judgements_stand_in_a_table_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    drawn = display(Output())
+    with drawn:
+        board = Bars(Output(), drawn)
+        board(events.WorkStarted("train", 10, "steps"))
+        for epoch in range(1, 9):
+            metrics = {"dice_mean": epoch / 10, "[red]": 1.0}
+            board(events.EvalDone(step=epoch, epoch=epoch, part="val", metrics=metrics))
+        start = len(stream.getvalue())
+        drawn.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()[start:]).replace("\r", "\n")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["epoch", "part", "dice_mean", "[red]"] in lines
+    # The last six of eight, the newest at the bottom.
+    shown = [line[2] for line in lines if line[1:2] == ["val"]]
+    assert shown[:6] == [f"0.{n}" for n in range(3, 9)]
 
 
 @pytest.mark.parametrize("choice", ["lines", "bars"])

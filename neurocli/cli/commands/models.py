@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +13,7 @@ from neurocli.cli import options
 from neurocli.cli.options import value
 from neurocli.cli.output import Table, sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
-from neurocli.cli.views import facts, plan_view, written
+from neurocli.cli.views import command_line, counted, facts, plan_view, written
 from neurocli.core.errors import UsageError
 
 app = new_group(
@@ -70,17 +71,28 @@ def show(
     keys = config_keys(name)
     stages = outline(name)
     rows = [(key.key, written(key.default), key.accepts, key.meaning) for key in keys]
-    sink().show(
+    output = sink()
+    output.show(
         "model",
         {**about, "stages": stages, "keys": [asdict(key) for key in keys]},
         main=name,
         view=[
             facts((key, setting) for key, setting in about.items()),
-            *([Table(tuple(stages[0]), [tuple(row.values()) for row in stages])] if stages else []),
+            *_stages(stages),
             Table(("key", "default", "accepts", "meaning"), rows),
         ],
     )
+    output.hint(command_line("neuro", "train", name, "-s", f"{rows[-1][0]}=..."))
     return 0
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> list[Table]:
+    # Whole numbers are in --json; on a screen they would push the names aside.
+    rows = [
+        tuple(counted(v) if key in ("params", "macs") else v for key, v in row.items())
+        for row in stages
+    ]
+    return [Table(tuple(stages[0]), rows)] if rows else []
 
 
 @add_verb(

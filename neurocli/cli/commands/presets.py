@@ -11,6 +11,7 @@ from neurocli.cli import options
 from neurocli.cli.options import value
 from neurocli.cli.output import Table, sink
 from neurocli.cli.page import RUN_PANEL, add_verb, new_group
+from neurocli.cli.views import command_line
 from neurocli.core.errors import UsageError
 
 _Name = Annotated[str, typer.Argument(metavar="PRESET", help="Name, such as fmri/tiny.")]
@@ -51,7 +52,10 @@ def show(name: _Name) -> int:
 
     preset = find_preset(name)
     values = {"name": preset.name, "room": preset.room, "summary": preset.summary}
-    sink().show("preset", {**values, "text": preset.text}, main=name, view=[preset.text.rstrip()])
+    output = sink()
+    output.show("preset", {**values, "text": preset.text}, main=name, view=[preset.text.rstrip()])
+    output.hint(command_line("neuro", "train", rooms()[preset.room].models[0].name, "-p", name))
+    output.hint(command_line("neuro", "presets", "copy", name, "-o", "mine.yaml"))
     return 0
 
 

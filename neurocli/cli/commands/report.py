@@ -22,11 +22,15 @@ app = new_group()
     """
 neuro report runs/fmamba-ar-1 -o report.html
 neuro report runs/* -o comparison.html --force
+neuro report split.json runs/fmamba-sex-1 profile.json -o paper.html
 """,
 )
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Run folders of `neuro train`.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="Run folders, experiments, splits, what profile --json printed."
+        ),
     ],
     out: Annotated[Path, value("FILE", "The page.", RUN_PANEL, "--out", "-o")] = Path(
         "report.html"
@@ -36,8 +40,9 @@ def report(
 ) -> int:
     """Write one HTML page about runs.
 
-    Learning curves, results with intervals and baselines, comparison of runs, figures of the room
-    and a methods paragraph; everything is inside the page, so it works offline.
+    Learning curves, results with intervals and baselines, paired tests between runs, cost against
+    score, figures of the room and a methods paragraph; everything is inside the page, so it works
+    offline. Its tables (CSV) and pictures (PNG) are written beside it, into PAGE_files.
     """
     from neurocli import make_report
 
@@ -45,11 +50,17 @@ def report(
     output = sink()
     for note in result.notes:
         output.note(note)
-    values = {"out": result.out, "runs": result.runs, "notes": result.notes}
+    values = {
+        "out": result.out,
+        "runs": result.runs,
+        "notes": result.notes,
+        "files": result.files,
+    }
     if result.plan is not None:
         output.show("report", {**values, "plan": result.plan}, view=plan_view(result.plan))
         return 0
-    rows = [("page", result.out), ("runs", len(result.runs))]
+    rows = [("page", result.out), ("shown", ", ".join(result.runs))]
+    rows += [("beside it", ", ".join(result.files))] if result.files else []
     output.show("report", values, main=result.out, view=[facts(rows)])
     output.hint(f"open {result.out} in a browser")
     return 0

@@ -17,6 +17,7 @@ from neurocli.core.report.material import Material
 from neurocli.core.report.page_parts import scatter_page
 from neurocli.core.report.tables import (
     EPOCHS_FILE,
+    FOREIGN,
     MODELS_FILE,
     MODELS_TIDY_FILE,
     RUNS_FILE,
@@ -74,14 +75,19 @@ def files_beside(material: Material, page: Path) -> list[Beside]:
         page: Where the page will be.
     """
     found = []
+    there = material.sources.tables
     for name, about, content in [*_tables(material), *_pictures(material)]:
-        there = material.sources.tables.get(name)
-        if there is not None:
-            href = Path(os.path.relpath(there, page.parent)).as_posix()
-            found.append(Beside(name, href, f"{about} (of the experiment folder)"))
+        if name in there:
+            found.append(_linked(name, there[name], about, page))
         else:
             found.append(Beside(name, f"{folder_of(page).name}/{name}", about, content))
-    return found
+    more = [(name, about) for name, about in FOREIGN.items() if name in there]
+    return found + [_linked(name, there[name], about, page) for name, about in more]
+
+
+def _linked(name: str, path: Path, about: str, page: Path) -> Beside:
+    href = Path(os.path.relpath(path, page.parent)).as_posix()
+    return Beside(name, href, f"{about} (of the experiment folder)")
 
 
 def write_beside(files: list[Beside], page: Path) -> list[Path]:

@@ -44,7 +44,7 @@ def _loss_curve(run: Run) -> Figure:
 
     def paint(axes: Axes, palette: Palette) -> None:
         axes.plot(*zip(*points, strict=True), color=palette.series[0])
-        _name_steps(axes)
+        name_steps(axes)
         axes.set_ylabel("training loss\n[no unit]")
 
     return draw(
@@ -74,7 +74,7 @@ def _metric_curve(run: Run, name: str) -> Figure:
                 label=visible(part),
             )
         draw_reference(axes, palette, name)
-        _name_steps(axes)
+        name_steps(axes)
         axes.set_ylabel(visible(measure(name).two_lines))
         if len(parts) > 1 or measure(name).reference is not None:
             axes.legend()
@@ -89,7 +89,8 @@ def _metric_curve(run: Run, name: str) -> Figure:
     )
 
 
-def _name_steps(axes: Axes) -> None:
+def name_steps(axes: Axes) -> None:
+    """Name the horizontal axis of a curve, with ticks at whole steps."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("optimiser step")

@@ -79,8 +79,16 @@ class Material:
             own = [i for i, run in enumerate(self.sources.runs) if run.learned == name]
             runs = [self.sources.runs[i] for i in own]
             rows = [self.run_rows[i] for i in own]
-            found.append(Group(name, runs, rows, primary_score(runs, rows), self.folder))
+            found.append(Group(name, runs, rows, primary_score(runs, rows), self._source))
         return found
+
+    @property
+    def _source(self) -> str:
+        """Return where the table of runs can be looked up."""
+        there = self.sources.tables.get(RUNS_FILE)
+        if there is not None:
+            return f"{there.parent.name}/{RUNS_FILE}"
+        return f"{self.folder}/{RUNS_FILE}" if self.folder else "result.json and metrics.json"
 
     @property
     def shown_pairs(self) -> list[tuple[str, ...]]:
@@ -141,23 +149,26 @@ class Material:
 
 @dataclass(frozen=True)
 class Group:
-    """Hold the runs that learned the same thing, and their rows of the table of runs."""
+    """Hold the runs that learned the same thing, and their rows of the table of runs.
+
+    Args:
+        learned: What they learned.
+        runs: The runs.
+        rows: Their rows of the table of runs.
+        score: What says how good they are; None before anything was judged.
+        source: Where the rows can be looked up.
+    """
 
     learned: str
     runs: Sequence[Run]
     rows: Sequence[Row]
     score: Score | None
-    folder: str
+    source: str
 
     @property
     def repeats(self) -> bool:
         """Return whether an arm has several runs, as over seeds or folds."""
         return any(len(arm.runs) > 1 for arm in arms_of(self.runs))
-
-    @property
-    def source(self) -> str:
-        """Return where the rows of the group can be looked up."""
-        return f"{self.folder}/{RUNS_FILE}" if self.folder else "result.json and metrics.json"
 
     @property
     def mean_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

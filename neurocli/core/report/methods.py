@@ -67,6 +67,8 @@ def _data(run: Run) -> Iterator[str]:
 
 
 def _training(run: Run) -> Iterator[str]:
+    if run.method != run.model:
+        return  # a closed form has no steps, whatever its configuration could say
     keys: Mapping[str, str] = {
         "train.optimizer": "optimiser {}",
         "train.lr": "peak learning rate {}",

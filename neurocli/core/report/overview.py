@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neurocli.core.metrics.measures import measure
-from neurocli.core.report.charts import thin
+from neurocli.core.report.charts import name_steps, thin
 from neurocli.core.report.collect import Run
 from neurocli.core.report.experiment import judged_by_part
 from neurocli.core.report.figures import LINE_STYLES, Palette, Panel, plain_ticks
@@ -113,7 +113,7 @@ def _lines(
                 markersize=3,
                 label=shortened(visible(name)),
             )
-        axes.set_xlabel("optimiser step")
+        name_steps(axes)
         axes.set_ylabel(visible(label))
         axes.legend(fontsize=7)
 

@@ -153,7 +153,12 @@ def _cautions(judged: Sequence[tuple[Run, Evaluation]]) -> list[str]:
         "fingerprint": "The runs read different data",
     }
     for key, sentence in shared.items():
-        if len({str(run.data.get(key)) for run, _ in judged}) > 1:
+        found: dict[str, set[str]] = {}
+        for run, _ in judged:
+            found.setdefault(run.method, set()).add(str(run.data.get(key)))
+        # Folds divide people differently on purpose: each model then has all of the divisions.
+        is_design = len(found) > 1 and len(set(map(frozenset, found.values()))) == 1
+        if len(set.union(*found.values())) > 1 and not is_design:
             notes.append(f"{sentence} ({key} in data.json differs): do not rank them.")
     if any(run.is_built_in for run, _ in judged) and not all(run.is_built_in for run, _ in judged):
         notes.append("Some of the runs used built-in synthetic data, others did not.")

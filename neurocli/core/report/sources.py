@@ -17,14 +17,16 @@ from neurocli.core.report.costs import PROFILE_SCHEMA, Profile, profile_of
 from neurocli.core.report.records import RecordReader
 from neurocli.core.report.tables import (
     EPOCHS_FILE,
+    FOREIGN,
     MODELS_FILE,
+    MODELS_TIDY_FILE,
     RUNS_FILE,
     STAGES_FILE,
 )
 
 SPLIT_SCHEMA = "neuro/split/1"
 SPLIT_REPORT_SCHEMA = "neuro/split-report/1"
-_TABLES = (RUNS_FILE, EPOCHS_FILE, MODELS_FILE, STAGES_FILE)
+_TABLES = (RUNS_FILE, EPOCHS_FILE, MODELS_FILE, MODELS_TIDY_FILE, STAGES_FILE, *FOREIGN)
 _HINT = "name run folders, FILE.report.json of `neuro split`, or the JSON of `neuro profile`"
 
 

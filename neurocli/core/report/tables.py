@@ -24,6 +24,12 @@ MODELS_FILE = "model_comparison.csv"
 MODELS_TIDY_FILE = "model_comparison_tidy.csv"
 STAGES_FILE = "stage_wise_pam_results.csv"
 
+# Tables that only an experiment writes, and what they hold.
+FOREIGN = {
+    "comparison.csv": "differences between models with intervals",
+    "per_case.csv": "one row per case and run",
+}
+
 KEYS = ("dataset", "seed", "fold", "model_name")
 COSTS = ("total_params", "flops", "pam_train", "pam_inference", "inference_latency_ms")
 # Column -> (part, metric): the names of the field are not those of the metrics here.

@@ -131,8 +131,8 @@ def _embedding(run: Run, evaluation: Evaluation, folder: Path, name: str) -> Fig
         bar = figure.colorbar(points, ax=axes)
         bar.set_label(visible(label.replace("_", " ")))
         axes.set_aspect("equal", adjustable="datalim")
-        axes.set_xlabel("first component")
-        axes.set_ylabel("second component")
+        axes.set_xlabel("first component [no unit]")
+        axes.set_ylabel("second component [no unit]")
 
     return draw(
         paint,

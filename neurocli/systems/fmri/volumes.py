@@ -53,9 +53,11 @@ def reconstructions(run: Run, evaluation: Evaluation) -> list[Figure]:
 def _reconstruction(
     told: re.Match[str], values: npt.NDArray[np.float64], source: str, part: str
 ) -> Figure | None:
-    seen = np.isfinite(values).all(0)
+    # Exactly 0 is what scaling puts outside the brain; what is predicted there means nothing.
+    seen = np.isfinite(values).all(0) & (values[0] != 0)
     if not seen.any():
         return None
+    values = np.where(seen, values, np.nan)
     limit = float(np.percentile(np.abs(values[0][seen]), 99)) or 1.0
     tiles = [
         (f"{name}, slice {place + 1}", upright(layer[..., place]))

@@ -132,6 +132,8 @@ def _manhattan(run_dir: Path) -> Figure | None:
                     visible(rows[i][0]), at, xytext=(4, 3), textcoords="offset points", fontsize=7
                 )
         axes.set_yscale("symlog", linthresh=2)
+        # Room for the names of the surest.
+        axes.set_ylim(0, 4 * max(height for _, height, _ in rows) + 1)
         plain_ticks(axes.yaxis)
         axes.set_xlabel("gene, in alphabetical order [rank]")
         axes.set_ylabel("-log10 of p\n[no unit]")

@@ -67,14 +67,12 @@
       const [x1, y1] = project(from), [x2, y2] = project(to);
       add(picture, "line", { x1: x1.toFixed(1), y1: y1.toFixed(1), x2: x2.toFixed(1), y2: y2.toFixed(1), class: kind });
     };
-    // About how wide a text is, so that none leaves the picture.
-    const inside = (x, text, size) => {
-      const half = (text.length * size) / 2 + 6;
-      return Math.min(Math.max(x, half), WIDTH - half);
-    };
+    // Letters have the size that the style sheet gives them, so texts are moved once they are there.
     const label = (place, text, kind) => {
-      const [x, y] = project(place), middle = inside(x, text, kind === "name" ? 8 : 6.5);
-      add(picture, "text", { x: middle.toFixed(1), y: y.toFixed(1), class: kind, "text-anchor": "middle" }, text);
+      const [x, y] = project(place);
+      const node = add(picture, "text", { y: y.toFixed(1), class: kind, "text-anchor": "middle" }, text);
+      const half = node.getComputedTextLength() / 2 + 6;
+      node.setAttribute("x", Math.min(Math.max(x, half), WIDTH - half).toFixed(1));
     };
     const draw = () => {
       picture.replaceChildren();
@@ -100,9 +98,11 @@
           fill: tint((p.values[2] - lowest) / range), class: p.i === chosen ? "dot chosen" : "dot" });
         add(dot, "title", {}, describe(p));
         if (points.length <= 12 || p.i === chosen) {
-          const isLeft = x + 12 + p.name.length * 8 > WIDTH;
-          add(picture, "text", { x: (isLeft ? x - 10 : x + 10).toFixed(1), y: (y + 4).toFixed(1),
-            class: "point", "text-anchor": isLeft ? "end" : "start" }, p.name);
+          const node = add(picture, "text", { x: (x + 10).toFixed(1), y: (y + 4).toFixed(1), class: "point" }, p.name);
+          if (x + 16 + node.getComputedTextLength() > WIDTH) {
+            node.setAttribute("x", (x - 10).toFixed(1));
+            node.setAttribute("text-anchor", "end");
+          }
         }
       }
     };

@@ -58,12 +58,15 @@ def test_tables_of_an_experiment_are_linked_and_left_alone(
     write_run("study/a")
     table = tmp_path / "study" / "integrated_experiment_results.csv"
     table.write_text("mine\n")
+    (tmp_path / "study" / "comparison.csv").write_text("x\n")
     result = make_report(tmp_path / "study", out=tmp_path / "out" / "page.html")
     assert result.runs == ["a"]
     assert table.read_text() == "mine\n"
     assert result.files[table.name].resolve() == table.resolve()
     assert 'href="../study/integrated_experiment_results.csv"' in result.out.read_text()
     assert not (tmp_path / "out" / "page_files" / table.name).exists()
+    # A table that only an experiment writes is linked too.
+    assert 'href="../study/comparison.csv"' in result.out.read_text()
 
 
 def test_notes_name_run_and_file(write_run: WriteRun, tmp_path: Path) -> None:

@@ -45,3 +45,24 @@ def test_the_command_may_be_a_list(write_run: WriteRun) -> None:
         json.dumps({**result, "command": ["neuro", "train", "a b"]})
     )
     assert repeat_command(collect_run(folder)) == "neuro train 'a b'"
+
+
+def test_a_closed_form_is_told_and_repeated_as_one(write_run: WriteRun) -> None:
+    folder = write_run(model="gene_sequence", objective="align")
+    record = {"schema": "neuro/align-genes/1", "mode": "sweep", "method": "rcca", "model": "rcca"}
+    (folder / "metrics.json").write_text(json.dumps({**record, "part": "test"}))
+    for name in ("result.json", "log.jsonl", "metrics.csv"):
+        (folder / name).unlink()
+    run = collect_run(folder)
+    # Nothing is missing: a closed form logs no steps.
+    assert (run.method, run.missing) == ("rcca", ())
+    assert repeat_command(run) == (
+        "neuro align-genes --mode sweep --method rcca --config first/config.yaml"
+    )
+    text = methods_paragraph(run)
+    assert text.startswith("Closed form: rcca; nothing was trained step by step.")
+    assert "learning rate" not in text
+    # The record of the run and that of its judgement are one judgement.
+    assert [evaluation.source for evaluation in run.evaluations] == [
+        "evaluations/test/metrics.json"
+    ]

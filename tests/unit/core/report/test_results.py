@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,3 +88,17 @@ def test_runs_that_learned_different_things_are_not_in_one_table(write_run: Writ
     first, second = comparisons(collect_runs([folder.parent]))
     assert (first.title, first.metrics, first.notes) == ("ar", ("loss [no unit]",), ())
     assert (second.title, len(second.rows)) == ("classification", 1)
+
+
+def test_folds_that_all_models_share_are_no_other_division(write_run: WriteRun) -> None:
+    for model in ("fmamba_mlp", "fmamba_conv_mlp"):
+        for fold in (0, 1):
+            folder = write_run(f"study/{model}_{fold}", model=model)
+            data = json.loads((folder / "data.json").read_text())
+            (folder / "data.json").write_text(json.dumps({**data, "split_sha256": str(fold)}))
+    (found,) = comparisons(collect_runs([folder.parent]))
+    assert not any("divide participants differently" in note for note in found.notes)
+    # One model without one of the folds is compared on other people.
+    shutil.rmtree(folder)
+    (found,) = comparisons(collect_runs([folder.parent]))
+    assert any("divide participants differently" in note for note in found.notes)

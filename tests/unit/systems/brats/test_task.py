@@ -85,6 +85,18 @@ def test_training_scores_overlap_and_evaluation_everything(dataset: Path) -> Non
     assert task.primary_metric.is_better(0.6, 0.5)
 
 
+def test_slices_are_kept_only_when_a_judgement_asks(dataset: Path) -> None:
+    config, data = opened(dataset)
+    task, batch = judged(config, data)
+    assert "picture" not in task.eval_step(Painter(), batch)[0]
+    task.n_pictures = 1
+    rows = [*task.eval_step(Painter(), batch), *task.eval_step(Painter(), batch)]
+    assert ["picture" in row for row in rows] == [True] + [False] * (len(rows) - 1)
+    ((name, picture),) = rows[0]["picture"].items()
+    assert name.startswith(f"{rows[0]['subject']}.axial-")
+    assert (len(picture), picture.dtype) == (4, np.uint8)
+
+
 def test_windows_follow_the_settings(dataset: Path) -> None:
     shapes = {
         "task.roi=12,11,10": {(1, 2, 12, 11, 10)},

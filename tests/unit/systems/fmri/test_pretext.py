@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cohort_files import write_cohort
 
 from neurocli.core.config.load import load_config
+from neurocli.core.engine.task import Task
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.systems.fmri.contrast import ContrastiveTask, local_loss
 from neurocli.systems.fmri.data import open_data
@@ -20,6 +22,7 @@ from neurocli.systems.fmri.models.forecast import (
     place_means,
     scaled_per_voxel,
 )
+from neurocli.systems.fmri.task import ArTask
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.patch_size=2,2,2,1"]
 INFO: dict[str, Any] = {"img_size": [4, 4, 4, 6], "scaling": "voxel-z"}
@@ -71,6 +74,26 @@ def test_without_jumps_one_time_leaves_nothing() -> None:
     patches = torch.randn(1, 4, 2)
     with pytest.raises(NeuroError, match="1 token along time leaves no target"):
         next_token_loss(patches, patches, torch.arange(4), jumps=False, n_times=1)
+
+
+@pytest.mark.parametrize(("kind", "objective"), [(ArTask, "ar"), (MimTask, "mim")])
+def test_a_few_clips_are_kept_with_their_predictions(kind: type[Task], objective: str) -> None:
+    task = kind(load_config(model="fmamba", set=SMALL))
+    model = task.build({**INFO, "objective": objective})
+    batch = batch_of(3)
+    with torch.no_grad():
+        assert not any("picture" in row for row in task.eval_step(model, batch))
+        task.n_pictures = 2
+        rows = task.eval_step(model, batch)
+    assert ["picture" in row for row in rows] == [True, True, False]
+    ((name, values),) = rows[0]["picture"].items()
+    assert name.startswith(f"{batch['subject'][0]}.")
+    assert values.shape == (2, *INFO["img_size"][:2], 3)
+    # Both layers hold numbers in the same places.
+    seen = np.isfinite(values.astype(float))
+    assert (seen[0] == seen[1]).all()
+    assert seen.any()
+    assert task.summarise(rows).n == 3
 
 
 @pytest.mark.parametrize("kind", ["random", "tube", "temporal"])
