@@ -1,11 +1,12 @@
 """Whole cases by a trained network: our named levers against MONAI's inferer, in time and in Dice.
 
 Run: `python tests/bench/full_volume.py --checkpoint best.pth --json`, with a checkpoint of a tumour
-model; without one `unet3d_xs` is trained on the built-in cohort first (about 155 s of one core). MONAI's inferer (windows of the run, overlap 0.5, Gaussian weights, float32) and ours on
-the test part of the run, one thread, CPU time in turns, summed over cases. `same` is ours with
-MONAI's windows; `brain` takes windows over the box of non-zero voxels; `whole` takes that box in
-one pass; `bf16` computes in bfloat16. `dice_change` is the largest change of the mean Dice over
-cases, by region; `dice` is what MONAI reaches.
+model; without one `unet3d_xs` is trained on the built-in cohort first (about 155 s of one core).
+MONAI's inferer (windows of the run, overlap 0.5, Gaussian weights, float32) and ours on the test
+part of the run, one thread, CPU time in turns, summed over cases. `same` is ours with MONAI's
+windows; `brain` takes windows over the box of non-zero voxels; `whole` takes that box in one pass;
+`bf16` computes in bfloat16. `dice_change` is what the mean Dice over cases changes by, by region;
+`dice` is what MONAI reaches.
 """
 
 from __future__ import annotations
