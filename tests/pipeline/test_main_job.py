@@ -273,8 +273,8 @@ def test_resume_refuses_what_changed(cohort: Path, split: Path, tmp_path: Path) 
     ("models", "options", "error", "words"),
     [
         ((), {}, UsageError, "no MODEL"),
-        (("fmamba", "fmamba_mlp"), {}, NotBuiltYetError, "several models"),
-        (("fmamba",), {"seeds": [1, 2]}, NotBuiltYetError, "several models, seeds"),
+        (("fmamba", "fmamba_mlp"), {}, UsageError, "several models"),
+        (("fmamba",), {"seeds": [1, 2]}, UsageError, "several models, seeds"),
         (("fmamba",), {"pretrain": "arr"}, UsageError, "'arr'"),
         (("fmamba_mlp",), {"pretrain": "ar", "task": "sex"}, UsageError, "not trained for 'ar'"),
         (("fmamba",), {"parallel": "ddp"}, NotBuiltYetError, "ddp"),

@@ -48,6 +48,7 @@ def list_(room: Annotated[str | None, value("ROOM", "Only this room's.")] = None
 @add_verb(app, "show", "neuro presets show fmri/tiny")
 def show(name: _Name) -> int:
     """Show the text of a preset."""
+    from neurocli.core.catalog import rooms
     from neurocli.core.config.presets import find_preset
 
     preset = find_preset(name)
@@ -55,7 +56,7 @@ def show(name: _Name) -> int:
     output = sink()
     output.show("preset", {**values, "text": preset.text}, main=name, view=[preset.text.rstrip()])
     output.hint(command_line("neuro", "train", rooms()[preset.room].models[0].name, "-p", name))
-    output.hint(command_line("neuro", "presets", "copy", name, "-o", "mine.yaml"))
+    output.hint(command_line("neuro", "presets", "copy", name, "mine.yaml"))
     return 0
 
 

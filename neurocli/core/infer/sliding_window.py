@@ -24,6 +24,7 @@ from neurocli.core.infer.windows import (
     Triple,
     Weights,
     WindowGrid,
+    add_weighted,
     plan_grid,
     window_weights,
     zeros,
@@ -200,7 +201,7 @@ def _logits(cut: _Cut, predict: _Predictor) -> Tensor:
         logits = predict(patch[box])
         if total is None:
             total = zeros((len(logits), *grid.shape), patch.device)
-        _add(total[box], logits, weights.of(window))
+        weights.add(total[box], logits, window)
     assert total is not None  # a grid has at least one window
     return total
 
@@ -223,7 +224,7 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
             if slab is None:
                 slab = zeros((len(logits), depth, *grid.shape[1:]), patch.device)
             box = _box((0, *window.start[1:]), grid.size)
-            _add(slab[box], logits, weight)
+            add_weighted(slab[box], logits, weight)
             del logits
         assert slab is not None  # a row has at least one window
         starts = grid.starts[0]
@@ -245,13 +246,6 @@ def _shift(slab: Tensor, done: int) -> None:
 
 def _box(start: Triple, size: Triple) -> tuple[slice, ...]:
     return (slice(None), *(slice(a, a + length) for a, length in zip(start, size, strict=True)))
-
-
-def _add(target: Tensor, logits: Tensor, weight: Tensor | None) -> None:
-    if weight is None:
-        target += logits
-    else:
-        target.addcmul_(logits, weight)
 
 
 class _Predictor:

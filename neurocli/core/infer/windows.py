@@ -24,6 +24,7 @@ Blend = Literal["constant", "gaussian", "cosine"]
 Extent = Literal["grid", "brain", "whole"]
 BLENDS: tuple[str, ...] = get_args(Blend)
 EXTENTS: tuple[str, ...] = get_args(Extent)
+_CHUNK_VOXELS = 1 << 16
 
 _SIGMA_SHARE = 0.125  # of a window's length
 _LEAST_WEIGHT = 1e-3
@@ -149,6 +150,35 @@ def zeros(shape: Sequence[int], device: torch.device) -> Tensor:
     return torch.zeros(tuple(shape), device=device)
 
 
+def add_weighted(target: Tensor, logits: Tensor, weight: Tensor | None) -> None:
+    """Add a window's logits to what they are summed in.
+
+    Args:
+        target: (K, d, h, w) float32, changed in place.
+        logits: (K, d, h, w).
+        weight: (d, h, w); None weighs every voxel alike.
+    """
+    if weight is None:
+        target += logits
+        return
+    for part in plane_chunks(weight.shape, weight.device):
+        # A few planes of the weights stay in the cache for all classes.
+        target[:, part].addcmul_(logits[:, part], weight[part])
+
+
+def plane_chunks(shape: Sequence[int], device: torch.device) -> Iterator[slice]:
+    """Yield runs of planes along the first axis that fit into a processor's cache.
+
+    Args:
+        shape: (d, h, w).
+        device: All planes are one run on anything but a CPU, where each run would be a launch.
+    """
+    depth, plane = shape[0], max(1, math.prod(shape[1:]))
+    step = max(1, _CHUNK_VOXELS // plane) if device.type == "cpu" else max(1, depth)
+    for start in range(0, depth, step):
+        yield slice(start, min(depth, start + step))
+
+
 class Weights:
     """Give the share of each window in each of its voxels; the shares of a voxel add up to 1.
 
@@ -160,7 +190,9 @@ class Weights:
     def __init__(self, grid: WindowGrid, device: torch.device) -> None:
         self._grid = grid
         self._whole = None
-        self._shares_of = zeros(grid.size, device)  # one buffer for all windows in turn
+        self._chunks = list(plane_chunks(grid.size, device))
+        n_planes = max(part.stop - part.start for part in self._chunks)
+        self._shares_of = zeros((n_planes, *grid.size[1:]), device)  # for all windows in turn
         if grid.blend == "gaussian":
             self._window = window_weights(grid.size, grid.blend).to(device)
             self._whole = zeros(grid.shape, device)
@@ -180,13 +212,31 @@ class Weights:
             total[start : start + size] += own
         return [own / total[start : start + size] for start in starts]
 
+    def add(self, target: Tensor, logits: Tensor, window: Window) -> None:
+        """Add a window's logits by its shares.
+
+        The shares are made and used a few planes at a time, so that they never leave the cache.
+
+        Args:
+            target: (K, d, h, w) float32 at the window's place, changed in place.
+            logits: (K, d, h, w).
+            window: Which one.
+        """
+        for part in self._chunks:
+            target[:, part].addcmul_(logits[:, part], self._of(window, part))
+
     def of(self, window: Window) -> Tensor:
-        """Return the shares of a window, (d, h, w) float32; the next call overwrites them."""
+        """Return the shares of a window, (d, h, w) float32."""
+        return torch.cat([self._of(window, part).clone() for part in self._chunks])
+
+    def _of(self, window: Window, part: slice) -> Tensor:
+        """Return the shares of some planes; the next call overwrites them."""
+        shares = self._shares_of[: part.stop - part.start]
         if self._whole is not None:
             whole = self._whole[_box(window, self._grid.size)]
-            return torch.div(self._window, whole, out=self._shares_of)
+            return torch.div(self._window[part], whole[part], out=shares)
         d, h, w = (self._axes[axis][index] for axis, index in enumerate(window.place))
-        return torch.mul(d[:, None, None], h[:, None] * w, out=self._shares_of)
+        return torch.mul(d[part, None, None], h[:, None] * w, out=shares)
 
 
 def _box(window: Window, size: Triple) -> tuple[slice, ...]:

@@ -31,9 +31,8 @@ _DICE = tuple(f"dice_{name}" for name in REGIONS)
 _HD95 = tuple(f"hd95_{name}" for name in REGIONS)
 _LESION = tuple(f"lesion_{kind}_{name}" for kind in ("dice", "hd95") for name in REGIONS)
 _BY_CLASS = tuple(f"{kind}_{name}" for kind in ("precision", "recall") for _, name in _TUMOUR)
-METRICS = (
-    *_DICE, "dice_mean", *_HD95, "hd95_mean", "precision", "recall", *_BY_CLASS, *_LESION, "loss",
-)  # fmt: skip
+METRICS = (*_DICE, "dice_mean", *_HD95, "hd95_mean", "precision", "recall", *_BY_CLASS, *_LESION)
+_LOSS = "loss"  # of validation while training; a trained model is not judged by it
 
 _HD95_TEXT = {
     "max": "larger of the two directed 95th percentiles",
@@ -117,7 +116,7 @@ def summarise_cases(rows: Rows, settings: BratsTaskBlock) -> Summary:
         settings: Conventions they were scored under.
     """
     judged = [row for row in rows if "dice_mean" in row]
-    names = [name for name in METRICS if judged and name in judged[0]]
+    names = [name for name in (*METRICS, _LOSS) if judged and name in judged[0]]
     columns = {name: np.array([row[name] for row in judged], dtype=np.float64) for name in names}
     metrics = {name: _column_mean(name) for name in names}
     intervals = (

@@ -124,7 +124,7 @@ class SegmentationTask(Task):
             volume[None], model, roi, settings.overlap, settings.blend, mirror=settings.tta
         )
         target = torch.from_numpy(truth).to(logits.device)[None]
-        loss = float(segmentation_loss(settings.loss, logits, target))
+        loss = float(segmentation_loss(settings.loss, logits, target).detach())
         return labels_from_logits(logits)[0].cpu().numpy(), {"loss": loss}
 
     def predict(self, model: nn.Module, volume: Tensor) -> np.ndarray:

@@ -21,17 +21,20 @@ from typing import Any
 Work = Callable[[], object]
 
 
-def arguments(doc: str | None, runs: int) -> argparse.Namespace:
+def arguments(doc: str | None, runs: int, **more: str) -> argparse.Namespace:
     """Read the command line that all benchmarks share.
 
     Args:
         doc: The benchmark's own description.
         runs: Turns per measurement where none are asked for.
+        **more: Options that this benchmark alone has, and their help.
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--runs", type=int, default=runs, help="turns per measurement")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
+    for name, text in more.items():
+        parser.add_argument(f"--{name}", help=text)
     return parser.parse_args()
 
 

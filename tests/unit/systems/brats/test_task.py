@@ -97,6 +97,41 @@ def test_slices_are_kept_only_when_a_judgement_asks(dataset: Path) -> None:
     assert (len(picture), picture.dtype) == (4, np.uint8)
 
 
+def test_training_tells_the_dice_of_its_patches(dataset: Path) -> None:
+    config, data = opened(dataset)
+    task = SegmentationTask(config)
+    task.fit(data)
+    train = data.parts["train"]
+    batch = dict(train.collate([train.sample(i, 0) for i in range(2)]))
+    # Painter calls oedema what is bright: whole tumour is found, core and enhancement are missed.
+    batch["label"] = torch.zeros_like(batch["label"])
+    batch["label"][:, 4:8] = 2
+    batch["image"] = torch.zeros_like(batch["image"])
+    batch["image"][:, 1, 4:8, :8] = 5
+    half = task.train_step(Painter(), batch).logs["dice"]
+    assert half == pytest.approx(2 * 1 / (1 + 2))  # half of the only region that is there
+    batch["label"] = torch.zeros_like(batch["label"])
+    assert "dice" not in task.train_step(Painter(), batch).logs
+
+
+def test_validation_while_training_has_the_loss_of_the_whole_volume(dataset: Path) -> None:
+    config, data = opened(dataset, "task.sliding_window=false", "task.loss=dice5_ce5")
+    task, batch = judged(config, data)
+    assert "loss" not in task.eval_step(Painter(), batch)[0]
+    task.fit(data)
+    row = task.eval_step(Painter(), batch)[0]
+    # One window: the logits are those of a single pass.
+    logits = Painter()(batch["volume"][0][None])
+    truth = torch.from_numpy(batch["truth"][0])[None]
+    expected = float(segmentation_loss("dice5_ce5", logits, truth).detach())
+    assert row["loss"] == pytest.approx(expected, rel=1e-6)
+    assert task.summarise([row]).metrics["loss"] == row["loss"]
+    config, data = opened(dataset, "task.extent=brain")
+    task, batch = judged(config, data)
+    task.fit(data)
+    assert "loss" not in task.eval_step(Painter(), batch)[0]  # no logits outside the box
+
+
 def test_windows_follow_the_settings(dataset: Path) -> None:
     shapes = {
         "task.roi=12,11,10": {(1, 2, 12, 11, 10)},
