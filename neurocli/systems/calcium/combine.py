@@ -99,7 +99,9 @@ def highpassed(session: Session, cutoff_hz: float) -> Session:
     """Return a session without what is slower than a cutoff.
 
     A centred moving average of 1 / cutoff seconds is taken off over the whole recording; it sees
-    no label, but it does look half its length across the borders of parts.
+    no label, but it does look half its length across the borders of parts. At the ends the
+    recording goes on as in a mirror: one noisy frame repeated would shift all that is near it.
+    NaN counts for nothing.
 
     Args:
         session: The session.
@@ -109,7 +111,13 @@ def highpassed(session: Session, cutoff_hz: float) -> Session:
 
     values = session.rows(slice(None)).astype(np.float64)
     length = max(3, round(session.rate_hz / cutoff_hz))
-    slow: npt.NDArray[Any] = uniform_filter1d(values, length, axis=0, mode="nearest")
+    known = np.isfinite(values)
+    slow: npt.NDArray[Any] = uniform_filter1d(
+        np.where(known, values, 0.0), length, axis=0, mode="reflect"
+    )
+    if not known.all():
+        share = uniform_filter1d(known.astype(np.float64), length, axis=0, mode="reflect")
+        slow /= np.where(known, share, 1.0)
     repairs = (*session.repairs, f"a moving average of {length} frames was taken off")
     return replace(
         session, traces=(values - slow).astype(np.float32), columns=None, repairs=repairs

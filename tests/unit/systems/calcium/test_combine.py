@@ -98,9 +98,11 @@ def test_highpass_is_a_moving_average_taken_off(
 ) -> None:
     traces = noise[:120]
     found = highpassed(session_of(traces, rate_hz=rate), cutoff)
-    # Slow: the mean of `length` frames from length // 2 before each on, its ends repeated.
+    # Slow: the mean of `length` frames from length // 2 before each on; beyond its ends the
+    # recording runs backward, 1 0 | 0 1 ... 118 119 | 119 118.
+    mirror = np.concatenate([np.arange(120)[::-1], np.arange(120), np.arange(120)[::-1]])
     for frame in range(0, 120, 7):
-        places = np.clip(np.arange(frame - length // 2, frame - length // 2 + length), 0, 119)
+        places = mirror[120 + np.arange(frame - length // 2, frame - length // 2 + length)]
         expected = traces[frame].astype(np.float64) - traces[places].astype(np.float64).mean(0)
         assert found.traces[frame] == pytest.approx(expected, abs=1e-4)
     assert found.repairs[-1] == f"a moving average of {length} frames was taken off"
@@ -115,6 +117,30 @@ def test_highpass_keeps_what_is_fast_and_drops_what_is_slow() -> None:
     # The average of 5 s takes off all of 3 Hz's whole periods: nothing of the fast is lost; of
     # 0.01 Hz remains 1 - sinc(0.05), 0.4 % of 10.
     assert found[inner] == pytest.approx(fast[inner], abs=0.05)
+
+
+def test_highpass_leaves_gaps_alone(noise: Any) -> None:
+    # What a reader cut out is NaN; the average is that of the frames that are known.
+    traces = noise.copy()
+    traces[100:130] = np.nan
+    found = highpassed(session_of(traces, rate_hz=10.0), 0.5).traces
+    assert np.isnan(found[100:130]).all()
+    assert np.isfinite(np.delete(found, np.arange(100, 130), axis=0)).all()
+    for frame in (80, 95, 99, 130, 133, 300):
+        window = traces[frame - 10 : frame + 10].astype(np.float64)
+        expected = traces[frame] - np.nanmean(window, axis=0)
+        assert found[frame] == pytest.approx(expected, abs=1e-4)
+
+
+def test_highpass_does_not_hang_on_the_last_frame(noise: Any) -> None:
+    # One wild frame at the end moves its neighbours by its share of the average, 2 / 150, and not
+    # by the half of it that a repeated end would.
+    wild = noise[:, :1].copy()
+    wild[-1] += 150
+    moved = (
+        highpassed(session_of(noise[:, :1]), 0.2).traces - highpassed(session_of(wild), 0.2).traces
+    )
+    assert moved[-30:-1, 0] == pytest.approx(2.0, abs=1e-2)
 
 
 def test_highpass_uses_the_kept_neurons_alone(noise: Any) -> None:
