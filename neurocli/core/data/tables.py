@@ -235,8 +235,9 @@ def _plain_numbers(cells: Sequence[str | None]) -> npt.NDArray[np.float64] | Non
     # Of texts in these characters float() accepts numbers only: no words, no underscores.
     if not _NUMERIC.fullmatch("".join(cell for cell in cells if cell is not None)):
         return None
+    known = cells if None not in cells else ["nan" if cell is None else cell for cell in cells]
     try:
-        values = np.array([math.nan if cell is None else float(cell) for cell in cells])
+        values = np.fromiter(map(float, known), np.float64, len(known))  # type: ignore[arg-type]
     except ValueError:
         return None
     return None if np.isinf(values).any() else values.reshape(len(cells))
