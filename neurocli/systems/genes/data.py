@@ -209,11 +209,8 @@ def _opened(
     names: Sequence[str], blocks: Mapping[str | None, Any], like: Mapping[str, Any] | None
 ) -> list[Block]:
     """Return the block of every gene; of one that is not here the block that nobody is in."""
-    return [
-        blocks[name]() if name in blocks else absent_block(name, int(like["gene_input_dim"]))
-        for name in names
-        if name in blocks or like is not None
-    ]
+    width = 0 if like is None else int(like["gene_input_dim"])
+    return [blocks[name]() if name in blocks else absent_block(name, width) for name in names]
 
 
 def _absent_note(names: Sequence[str], blocks: Mapping[str | None, Any]) -> list[str]:
