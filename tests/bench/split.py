@@ -3,12 +3,14 @@
 Run: `python tests/bench/split.py --json`. One thread, CPU time. `..._vs_psmpy` is psmpy's fit and
 matching over ours at 1,000 treated and 4,000 controls, of which psmpy is timed once, since a turn
 takes long; `..._matching_only...` leaves both fits out. Figures: 500,000 people, 8 covariates,
-100,000 treated, from arrays to pairs and the score's fit with them; and an ABCD-like cohort of
-12,000 people in families at 21 sites, from a table to audited parts.
+100,000 treated, from arrays to pairs and the score's fit with them; the whole command on as many
+people, from a CSV to split and report; and an ABCD-like cohort of 12,000 people in families at 21
+sites, from a table to audited parts.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 from measure import Work, arguments, peak_elsewhere, peak_mib, seconds_in_turns, show
 
 from neurocli.core.cohort.balance import largest_smd
+from neurocli.core.cohort.command import make_split
 from neurocli.core.cohort.divide import divide
 from neurocli.core.cohort.matching import Matched, MatchPlan, match_people
 from neurocli.core.cohort.options import SplitOptions
@@ -51,6 +54,29 @@ def at_scale(name: str) -> Work:
     design, treated = people(500_000, 100_000)
     ids = [f"{i:07}" for i in range(len(treated))]
     return lambda: matched(design, treated, PLANS[name], ids)
+
+
+def whole_command() -> Work:
+    """Return the work of `neuro split --sample psm` on a table of half a million people."""
+    owner = tempfile.TemporaryDirectory()
+    folder = Path(owner.name)
+    design, treated = people(500_000, 100_000)
+    rng = np.random.default_rng(1)
+    sex, site = rng.choice(["F", "M"], len(design)), rng.integers(0, 21, len(design))
+    names = [*(f"x{i}" for i in range(6)), "sex", "site"]
+    with (folder / "people.csv").open("w") as handle:
+        handle.write(f"id,{','.join(names)},treated\n")
+        for i, row in enumerate(design[:, :6]):
+            numbers = ",".join(f"{value:.4f}" for value in row)
+            handle.write(f"{i:07},{numbers},{sex[i]},site{site[i]:02},{int(treated[i])}\n")
+    options = {"sample": "psm", "treatment": "treated", "covariates": ",".join(names)}
+    del design, treated, sex, site
+
+    def work() -> None:
+        out = Path(owner.name) / "split.json"
+        make_split(out.with_name("people.csv"), out, force=True, **options)
+
+    return work
 
 
 def abcd_table(n: int = 12_000) -> Table:
@@ -122,7 +148,8 @@ def main() -> None:
     """Print the figures."""
     given = arguments(__doc__, runs=2)
     if given.peak:
-        print(peak_mib(at_scale(given.peak)))
+        work = whole_command() if given.peak == "command" else at_scale(given.peak)
+        print(peak_mib(work))
         return
     ratios, figures = against_psmpy()
     for name in PLANS:
@@ -133,6 +160,8 @@ def main() -> None:
         figures[f"{name}_500k_pairs"] = len(found.treated_M)
         figures[f"{name}_500k_distance"] = int(found.distance_M.sum()) / UNITS
         figures[f"{name}_500k_peak_mib"] = peak_elsewhere(__file__, name)
+    figures["command_500k_s"] = seconds_in_turns({"command": whole_command()}, 1)["command"]
+    figures["command_500k_peak_mib"] = peak_elsewhere(__file__, "command")
     table = abcd_table()
     options = SplitOptions(stratify="age,income,sex,site", group="family")
     seconds = seconds_in_turns({"abcd": lambda: divide(table, options)}, given.runs)["abcd"]

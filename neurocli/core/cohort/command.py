@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +93,25 @@ def make_split(
             writing), or the disk is full.
     """
     chosen = split_options(options, named)
-    source, target = Path(table), Path(out)
+    with _without_collecting():
+        return _made(Path(table), Path(out), chosen, force=force, dry_run=dry_run)
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Keep the search for cycles away while millions of texts, which make none, are held."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _made(
+    source: Path, target: Path, chosen: SplitOptions, *, force: bool, dry_run: bool
+) -> SplitResult:
     people, notes = read_people(source, id_column=chosen.id_column)
     seeds = seed_list(chosen)
     runs = [(replace(chosen, seed=seed), _named_after(target, seed)) for seed in seeds]

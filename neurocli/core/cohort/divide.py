@@ -65,8 +65,8 @@ def divide(people: Table, options: SplitOptions, sample: Sample | None = None) -
     strata = [_stratum(people, name, kind) for name, kind in requests]
     groups, told = ties(people, options, sample.pairs if sample else ())
     levels = {column.name: column.levels(options.bins) for column in strata}
-    folds, parts = _placed(people.ids, strata, levels, groups, options)
     tied = connected_groups(people.ids, groups)
+    folds, parts = _placed(people.ids, strata, levels, groups, tied, options)
     covariates = strata + _other_columns(people, {*levels, *options.group_names})
     balance = balance_rows(covariates, people.ids, parts)
     judged = [row for row in balance if not strata or row["column"] in levels]
@@ -118,10 +118,10 @@ def _placed(
     strata: Sequence[Column],
     levels: Mapping[str, Sequence[str]],
     groups: Mapping[str, Sequence[str | None]],
+    tied: Mapping[str, str],
     options: SplitOptions,
 ) -> tuple[list[Parts], Parts]:
     """Return the folds, if any, and the parts."""
-    tied = connected_groups(ids, groups)
     blocks = _blocks(ids, levels, groups, options)
     if strata and options.optimize:
         blocks = even_out(blocks, tied, strata, ids=ids, trials=options.optimize, seed=options.seed)
@@ -210,10 +210,8 @@ def _inputs_sha256(
     # format is the same input, and gives the same bytes.
     used: dict[str, Sequence[str | None]] = {column.name: column.labels for column in strata}
     names = sorted({*used, *groups})
-    rows = [
-        [name, *(used[key][i] if key in used else groups[key][i] for key in names)]
-        for i, name in enumerate(ids)
-    ]
+    columns = [used[key] if key in used else groups[key] for key in names]
+    rows = list(zip(ids, *columns, strict=True))
     text = json.dumps([names, rows], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -81,6 +81,8 @@ class _Ledger:
         self._given = {part: [0] * len(numbers) for part in counts}
         shares = {part: count / len(ids) for part, count in counts.items()}
         self._quotas = {part: [n * share for n in self._totals] for part, share in shares.items()}
+        # What a part has beyond its quota, as a share of it, by feature.
+        self._excess = {part: [-1.0] * len(numbers) for part in counts}
 
     def place(self, members: Sequence[str], key: bytes) -> None:
         """Put a group into one part; `key` is its share of chance."""
@@ -93,9 +95,11 @@ class _Ledger:
             part = self._drawn(self._undisturbed(fitting, joined), key)
         self.parts[part].extend(members)
         self._room[part] -= n
-        given = self._given[part]
+        given, quotas, excess = self._given[part], self._quotas[part], self._excess[part]
         for feature in joined:
             given[feature] += 1
+            if quotas[feature]:
+                excess[feature] = given[feature] / quotas[feature] - 1
 
     def _joined(self, members: Sequence[str]) -> tuple[int, ...]:
         return tuple(itertools.chain.from_iterable(self._features[name] for name in members))
@@ -135,14 +139,12 @@ class _Ledger:
         """
         if len(fitting) == 1:
             return list(fitting)
-        wanted = Counter(joined)
+        wanted = list(Counter(joined).items())
         # fsum, since what sum() does to floats differs between versions of Python.
         lacking, full = {}, {}
         for part in fitting:
-            given, quotas = self._given[part], self._quotas[part]
-            terms = [2 * c * (given[f] / quotas[f] - 1) for f, c in wanted.items()]
-            costs = [c * c / quotas[f] for f, c in wanted.items()]
-            lacking[part] = fsum(terms)
-            full[part] = lacking[part] + fsum(costs)
+            excess, quotas = self._excess[part], self._quotas[part]
+            lacking[part] = fsum([2 * c * excess[f] for f, c in wanted])
+            full[part] = lacking[part] + fsum([c * c / quotas[f] for f, c in wanted])
         least = min(full.values())
         return [part for part in fitting if lacking[part] <= least]

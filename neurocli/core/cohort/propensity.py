@@ -77,12 +77,18 @@ def propensity(design_SF: Floats, treated_S: npt.NDArray[np.bool_]) -> Score:
             hint="give a --treatment column with two classes",
         )
     mean_F, sd_F = design_SF.mean(axis=0), design_SF.std(axis=0)
-    kept = _independent((design_SF - mean_F) / np.where(sd_F > 0, sd_F, 1.0), sd_F)
+    z_SF = design_SF - mean_F
+    z_SF /= np.where(sd_F > 0, sd_F, 1.0)
+    kept = _independent(z_SF, sd_F)
     if not kept:
         raise UsageError(
             "no covariate varies: there is nothing to match on", hint="name other --covariates"
         )
-    x = np.column_stack([np.ones(len(treated_S)), (design_SF[:, kept] - mean_F[kept]) / sd_F[kept]])
+    x = np.empty((len(treated_S), len(kept) + 1))
+    x[:, 0] = 1.0
+    for place, column in enumerate(kept, start=1):
+        x[:, place] = z_SF[:, column]
+    del z_SF  # as large as the cohort's table of numbers
     y = treated_S.astype(np.float64)
     beta, n_steps, is_sound = _fit(x, y, is_penalised=False)
     if not is_sound:

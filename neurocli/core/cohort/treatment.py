@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -169,28 +170,36 @@ def design(columns: Sequence[Column]) -> tuple[Floats, list[str]]:
     Raises:
         UsageError: Everyone has the same value in every column.
     """
-    made: list[Floats] = []
-    names: list[str] = []
-    for column in columns:
-        if column.kind == "continuous" and column.numbers is not None:
-            values = numbers_of(column)
-            lacking = np.isnan(values)
-            made.append(np.where(lacking, values[~lacking].mean(), values))
-            names.append(column.name)
-            if lacking.any():
-                made.append(lacking.astype(np.float64))
-                names.append(f"{column.name} {MISSING_LEVEL}")
-            continue
-        levels, places = column.coded()
-        for index, level in enumerate(levels[1:], start=1):
-            made.append((places == index).astype(np.float64))
-            names.append(f"{column.name}={level}")
-    if not made:
+    named = [made for column in columns for made in _design_of(column)]
+    if not named:
         raise UsageError(
             f"no covariate varies: {choices_text(column.name for column in columns)}",
             hint="name other --covariates",
         )
-    return np.column_stack(made), names
+    # Filled column by column, so that there is one table of a large cohort and not two.
+    table = np.empty((len(columns[0].labels), len(named)))
+    for index, (_, values) in enumerate(named):
+        table[:, index] = values()
+    return table, [name for name, _ in named]
+
+
+def _design_of(column: Column) -> Iterator[tuple[str, Callable[[], Floats]]]:
+    """Yield the name of each number that a column becomes, and what makes it."""
+    if column.kind == "continuous" and column.numbers is not None:
+        values = numbers_of(column)
+        lacking = np.isnan(values)
+        yield column.name, lambda: np.where(lacking, values[~lacking].mean(), values)
+        if lacking.any():
+            yield f"{column.name} {MISSING_LEVEL}", lambda: lacking.astype(np.float64)
+        return
+    levels, places = column.coded()
+    codes = places.astype(np.int32)
+    for index, level in enumerate(levels[1:], start=1):
+        yield f"{column.name}={level}", partial(_is_level, codes, index)
+
+
+def _is_level(codes: npt.NDArray[np.int32], index: int) -> Floats:
+    return np.asarray(codes == index, dtype=np.float64)
 
 
 def numbers_of(column: Column) -> Floats:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ _MAX_ID_DIGITS = 30
 _NUMERIC = re.compile(r"[0-9.eE+-]*", re.ASCII)
 _FORMULA = ("=", "+", "-", "@")
 _GUARD = "'"
+_FEW = 1000
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def read_table(path: Path, *, id_column: str | None = None, encoding: str | None
     ids = _whole([_unguarded(row[position]) for row in rows.cells])
     _check_ids(path, names[position], ids, rows.lines)
     columns = {
-        name: [_cell(row[index]) for row in rows.cells]
+        name: _cells([row[index] for row in rows.cells])
         for index, name in enumerate(names)
         if index != position
     }
@@ -124,7 +125,9 @@ def _read_rows(path: Path, encoding: str | None) -> Rows:
     foreign = foreign_content(data, is_text_wanted=True)
     if foreign:
         raise InputError(path, foreign[0], f"{foreign[1]}; a CSV or TSV table is needed")
-    return delimited.parse(path, delimited.decode(path, data, encoding))
+    text = delimited.decode(path, data, encoding)
+    del data  # else a large table is held twice while it is cut
+    return delimited.parse(path, text)
 
 
 def _names(path: Path, header: list[str]) -> list[str]:
@@ -199,6 +202,17 @@ def _cell(text: str) -> str | None:
     return None if text in MISSING else _unguarded(text)
 
 
+def _cells(texts: list[str]) -> list[str | None]:
+    """Return `_cell` of each text; equal texts of a column with few become one object."""
+    known = set(texts)
+    if len(known) <= _FEW:
+        made = {text: _cell(text) for text in known}
+        return list(map(made.__getitem__, texts))
+    if known.isdisjoint(MISSING) and not any(text.startswith(_GUARD) for text in known):
+        return cast(list[str | None], texts)
+    return [_cell(text) for text in texts]
+
+
 def numeric_column(table: Table, name: str) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Return one column as numbers.
 
@@ -235,8 +249,9 @@ def _plain_numbers(cells: Sequence[str | None]) -> npt.NDArray[np.float64] | Non
     # Of texts in these characters float() accepts numbers only: no words, no underscores.
     if not _NUMERIC.fullmatch("".join(cell for cell in cells if cell is not None)):
         return None
+    known = cells if None not in cells else ["nan" if cell is None else cell for cell in cells]
     try:
-        values = np.array([math.nan if cell is None else float(cell) for cell in cells])
+        values = np.fromiter(map(float, known), np.float64, len(known))  # type: ignore[arg-type]
     except ValueError:
         return None
     return None if np.isinf(values).any() else values.reshape(len(cells))

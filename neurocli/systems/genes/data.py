@@ -73,20 +73,11 @@ def open_data(
             data = data.model_copy(update={"gene": next(iter(truth.rhos))})
             chosen.append(f"no gene was named: {data.gene}, which is true of the built-in cohort")
         names = choose_genes([str(name) for name in blocks], data, single=single)
-    opened = [
-        blocks[name]()
-        if name in blocks
-        else absent_block(name, int((like or {})["gene_input_dim"]))
-        for name in names
-    ]
+    opened = _opened(names, blocks, like)
     if like is not None:
         _check_width(opened, int(like["gene_input_dim"]))
     cohort = pair_people(latents(), opened, data, _excluded(data))
-    if absent := [name for name in names if name not in blocks]:
-        chosen.append(
-            f"{len(absent)} of the model's {len(names)} genes are not in this data and go "
-            f"unscored: {choices_text(absent)}"
-        )
+    chosen += _absent_note(names, blocks)
     table = Path(data.table) if data.table else folder / PEOPLE_FILE
     notes = set_families(cohort, data, table)
     assigned = assign_people(config, cohort, folder, split)
@@ -212,6 +203,20 @@ def _as_trained(
             hint="give latents of the autoencoder it was trained with",
         )
     return data, names
+
+
+def _opened(
+    names: Sequence[str], blocks: Mapping[str | None, Any], like: Mapping[str, Any] | None
+) -> list[Block]:
+    """Return the block of every gene; of one that is not here the block that nobody is in."""
+    width = 0 if like is None else int(like["gene_input_dim"])
+    return [blocks[name]() if name in blocks else absent_block(name, width) for name in names]
+
+
+def _absent_note(names: Sequence[str], blocks: Mapping[str | None, Any]) -> list[str]:
+    absent = [name for name in names if name not in blocks]
+    told = f"{len(absent)} of the model's {len(names)} genes are not in this data and go unscored"
+    return [f"{told}: {choices_text(absent)}"] if absent else []
 
 
 def _check_width(blocks: Sequence[Block], wanted: int) -> None:

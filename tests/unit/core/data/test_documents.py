@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from neurocli.core.data.documents import read_json
+from neurocli.core.data.documents import indented, read_json
 from neurocli.core.errors import InputError
 
 
@@ -49,3 +51,21 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
         handle.truncate(20 << 20)
     with pytest.raises(InputError, match="larger than the limit"):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {}, [], "ä\n\u2028\"", None, 1.5, {"a": []}, {"a": {}, "b": [[], {}]},
+        {"parts": {"train": ["a", "Köln\\", ""], "test": []}, "pairs": [["a", "b"], ["c", "d"]]},
+        {"n": [1, 2.5, None, True, "x"], "deep": [{"k": [1e-9, -0.0], "t": ("u", "v")}]},
+        {"keys": {1: "one", None: "none"}, "ü": "\ud800"},
+    ],
+)  # fmt: skip
+def test_indented_is_what_the_library_writes(value: Any) -> None:
+    assert indented(value) == json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def test_indented_refuses_what_json_does_not_know() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        indented({"a": [1.0, float("nan")]})

@@ -341,3 +341,11 @@ def test_records_of_another_encoding(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no utf-8 text"):
         read_records(path)
     assert read_records(path, encoding="latin-1") == [(2, {"a": "1", "b": "caf\xe9"})]
+
+
+def test_a_long_blank_head_and_any_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\n" * 70_000 + b'id,"a\r\nb"\rx,1\r\ny,"2\n3"\n')
+    table = read_table(path)
+    assert table.ids == ["x", "y"]
+    assert table.columns == {"a\r\nb": ["1", "2\n3"]}
