@@ -66,6 +66,12 @@ class TrainBlock(Block):
     eval_every_epochs: int = Field(1, ge=1)
     parallel: Parallel = "none"
     zero_stage: int = Field(2, ge=0, le=3, description="what deepspeed shards: 3 is everything")
+    sharded_saves: bool = Field(
+        False, description="fsdp: saves between epochs in shards, one file per process"
+    )
+    recompute: bool = Field(
+        False, description="keep a block's input only and compute it again for its gradient"
+    )
     init_from: str | None = Field(None, description="checkpoint whose weights are the start")
     freeze: bool = Field(False, description="train the head only")
 
