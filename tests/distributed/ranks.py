@@ -22,8 +22,8 @@ import rooms
 import torch
 
 from neurocli.core.engine import checkpoint
-from neurocli.core.engine.checkpoint import load_latest
 from neurocli.core.engine.loop import fit
+from neurocli.core.engine.parallel.shard_files import load_newest
 from neurocli.core.engine.parallel.team import Team, joined
 from neurocli.core.engine.sinks import CsvSink, JsonlSink
 from neurocli.core.errors import NeuroError
@@ -52,7 +52,7 @@ def train(team: Team, toy: ModuleType, job: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(7)
     task.fit(data)
     model = toy.LinearModel() if job.get("linear") else toy.ToyModel(job.get("dropout", 0.0))
-    found = load_latest(run_dir / "checkpoints")
+    found = load_newest(run_dir / "checkpoints")
     team.strategy = job.get("parallel", "none")
 
     def listen(event: Event) -> None:
@@ -60,6 +60,8 @@ def train(team: Team, toy: ModuleType, job: dict[str, Any]) -> dict[str, Any]:
         is_told = team.rank == team.n_ranks - 1
         if isinstance(event, StepDone) and event.step == job.get("signal_at") and is_told:
             os.kill(os.getpid(), signal.SIGTERM)
+        if isinstance(event, StepDone) and event.step == job.get("raise_at"):
+            raise NeuroError("as if it had been killed")
         if isinstance(event, StepDone) and event.step == job.get("full_at") and team.is_first:
             patch.setattr(checkpoint, "write_torch_file", _fail_full)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,9 @@ import pytest
 import torch
 
 from neurocli.core.engine.checkpoint import load_checkpoint
+from neurocli.core.engine.parallel.shard_files import load_newest, load_shards
 from neurocli.core.engine.parallel.team import joined
+from neurocli.core.errors import InputError
 
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 SGD = {"epochs": 2, "optimizer": "sgd", "momentum": 0.9, "lr": 0.003}
@@ -95,6 +98,8 @@ def done(
         add(f"{engine}/whole", DROPPING, ENGINES[engine])
         add(f"{engine}/resumed", DROPPING, ENGINES[engine], {"signal_at": 5, "name": "stopped"})
         add(f"{engine}/resumed", DROPPING, ENGINES[engine])
+    saving = {"train": {"sharded_saves": True}, "run_block": {"checkpoint_every_steps": 2}}
+    add("shards", DROPPING, ENGINES["fsdp"], saving, {"raise_at": 9, "name": "killed"})
     one_left = {"linear": True, "data": {"n_train": 21}}
     ended["one/one left"] = alone(
         {**merged(one_left, {"train": SGD}), "run": str(out / "one" / "one left")}
@@ -172,6 +177,31 @@ def test_resumed_under_two_ranks_to_the_same_bytes(done: dict[str, Any], engine:
         ).read_bytes()
     assert (whole / "metrics.csv").read_bytes() == (resumed / "metrics.csv").read_bytes()
     assert steps(whole) == steps(resumed)
+
+
+def test_saves_in_shards_are_read_by_one_process(done: dict[str, Any]) -> None:
+    folder = done["out"] / "shards" / "checkpoints"
+    assert [end["error"] for end in done["shards killed"]] == ["as if it had been killed"] * 2
+    names = sorted(path.name for path in (folder / "last.shards").iterdir())
+    assert names[0] == "head.pth"
+    assert len(names) == 3  # and a file of each rank
+    found = load_newest(folder)
+    assert found is not None
+    path, payload, _ = found
+    assert (path.name, payload["progress"]["step"]) == ("last.shards", 8)
+    # The run without a kill passed step 8 with the same bytes; its log knows the loss there.
+    assert list(payload["optimizer"]["state"][0]) == ["step", "exp_avg", "exp_avg_sq"]
+    shapes = {name: tuple(value.shape) for name, value in payload["state_dict"].items()}
+    last = load_checkpoint(folder / "last.pth")
+    assert shapes == {name: tuple(value.shape) for name, value in last["state_dict"].items()}
+    assert steps(done["out"] / "shards") == steps(done["out"] / "fsdp" / "whole")[:9]
+
+
+def test_a_missing_shard_is_named(done: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(done["out"] / "shards" / "checkpoints" / "last.shards", tmp_path / "s")
+    sorted((tmp_path / "s").glob("*.safetensors"))[-1].unlink()
+    with pytest.raises(InputError, match="a shard is damaged or missing"):
+        load_shards(tmp_path / "s")
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])

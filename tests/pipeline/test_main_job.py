@@ -277,7 +277,7 @@ def test_resume_refuses_what_changed(cohort: Path, split: Path, tmp_path: Path) 
         (("fmamba",), {"seeds": [1, 2]}, UsageError, "several models, seeds"),
         (("fmamba",), {"pretrain": "arr"}, UsageError, "'arr'"),
         (("fmamba_mlp",), {"pretrain": "ar", "task": "sex"}, UsageError, "not trained for 'ar'"),
-        (("fmamba",), {"parallel": "ddp"}, NotBuiltYetError, "ddp"),
+        (("fmamba",), {"parallel": "ddq"}, UsageError, "train.parallel"),
         (("fmamba",), {"precision": "fp64"}, UsageError, "train.precision"),
         (("fmamba",), {"init_from": "absent.pth"}, InputError, "absent.pth"),
     ],

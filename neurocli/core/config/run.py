@@ -69,6 +69,12 @@ class TrainBlock(Block):
     sequence_parallel: int = Field(
         1, ge=1, description="processes that share the tokens of one clip (fmamba)"
     )
+    sharded_saves: bool = Field(
+        False, description="fsdp: saves between epochs in shards, one file per process"
+    )
+    recompute: bool = Field(
+        False, description="keep a block's input only and compute it again for its gradient"
+    )
     init_from: str | None = Field(None, description="checkpoint whose weights are the start")
     freeze: bool = Field(False, description="train the head only")
 

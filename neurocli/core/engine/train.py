@@ -16,7 +16,6 @@ from neurocli.core.config.flags import DATA_KEY, JOIN_KEY, TRAIN_KEYS, flag_laye
 from neurocli.core.config.load import Resolved, resolve_config
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine import run_folder
-from neurocli.core.engine.checkpoint import load_latest
 from neurocli.core.engine.loop import fit
 from neurocli.core.engine.optim import peak_rate
 from neurocli.core.engine.outcome import (
@@ -27,6 +26,7 @@ from neurocli.core.engine.outcome import (
     run_record,
 )
 from neurocli.core.engine.parallel.sequence import check_sequences
+from neurocli.core.engine.parallel.shard_files import load_newest
 from neurocli.core.engine.parallel.team import Team, choose_strategy, joined
 from neurocli.core.engine.runtime import pick_device, seed_everything, set_threads
 from neurocli.core.engine.sinks import RankLog, open_sinks
@@ -261,7 +261,7 @@ def _check_objective(model: str, tasks: Sequence[str], objective: str) -> None:
 
 
 def _resume_state(run_dir: Path, data: RunData, listener: Listener) -> Mapping[str, Any] | None:
-    found = load_latest(run_dir / "checkpoints")
+    found = load_newest(run_dir / "checkpoints")
     if found is None:
         return None
     _, payload, notes = found

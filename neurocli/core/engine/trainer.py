@@ -16,6 +16,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.data.loader import Batches, Share
 from neurocli.core.engine.checkpoint import BEST, LAST, PREVIOUS, check_plain, save_checkpoint
 from neurocli.core.engine.parallel.choose import check_shares
+from neurocli.core.engine.parallel.shard_files import SHARDS, remove_shards, save_shards
 from neurocli.core.engine.parallel.team import current_team
 from neurocli.core.engine.rows import evaluate_part
 from neurocli.core.engine.runtime import StopSignal, pick_device
@@ -116,6 +117,7 @@ class Trainer:
     def _clear(self) -> None:
         for name in (LAST, PREVIOUS, BEST):
             self.path(name).unlink(missing_ok=True)
+        remove_shards(self.path(SHARDS))
 
     def _judge_start(self) -> None:
         """Make the first weights the best so far, where they are a result of their own."""
@@ -198,6 +200,8 @@ class Trainer:
 
         def write() -> None:
             save_checkpoint(path, payload, keep_previous=not is_best)
+            if not is_best:
+                remove_shards(self.path(SHARDS))  # older than this one
 
         self._team.first_does(write)
         self._tell(CheckpointSaved(str(path), self.state.progress.step, is_best))
@@ -246,8 +250,19 @@ class Trainer:
 
     def _save_if_due(self) -> None:
         every = self._config.run.checkpoint_every_steps
-        if every is not None and self.state.progress.step % every == 0:
+        if every is None or self.state.progress.step % every:
+            return
+        if not (self._config.train.sharded_saves and self._save_in_shards()):
             self.save(LAST)
+
+    def _save_in_shards(self) -> bool:
+        with self.state.holder.in_shards() as is_sharded:
+            if is_sharded:
+                payload = {**self._extra, **self.state.payload()}
+                save_shards(self.path(SHARDS), payload, self._team)
+                path = str(self.path(SHARDS))
+                self._tell(CheckpointSaved(path, self.state.progress.step, is_best=False))
+        return is_sharded
 
     def _check_stop(self) -> None:
         """Stop on every rank at the same step, whichever was told."""

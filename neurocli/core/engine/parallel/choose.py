@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from neurocli.core.config.run import TrainBlock
 from neurocli.core.engine.parallel.holder import Copies, Holder
@@ -34,6 +36,8 @@ def open_holder(team: Team, task: Task, model: nn.Module, train: TrainBlock) -> 
             where="train.precision",
             hint="use --precision bf16, or --parallel ddp",
         )
+    if train.recompute:
+        recompute_blocks(model)
     if not team.is_alone:
         use_global_statistics(model)
     if team.strategy == "ddp":
@@ -41,12 +45,40 @@ def open_holder(team: Team, task: Task, model: nn.Module, train: TrainBlock) -> 
     if team.strategy == "fsdp":
         from neurocli.core.engine.parallel.shards import Shards
 
-        return Shards(team, task, model)
+        return Shards(team, task, model, blocks_of(model))
     if team.strategy == "deepspeed":
         from neurocli.core.engine.parallel.zero import Zero
 
         return Zero(team, task, model, train)
     return Holder(team, task, model)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """Return the blocks that a model and its parts name in `shard_units()`, inner ones first."""
+    found = [
+        block for module in model.modules() for block in getattr(module, "shard_units", list)()
+    ]
+    return found[::-1]
+
+
+def recompute_blocks(model: nn.Module) -> None:
+    """Have a model's blocks keep their inputs only; the result is the same, bit for bit.
+
+    Args:
+        model: Changed in place.
+
+    Raises:
+        UsageError: The model names no blocks.
+    """
+    blocks = blocks_of(model)
+    if not blocks:
+        raise UsageError(
+            f"{type(model).__name__} names no blocks to compute again",
+            where="train.recompute",
+            hint="models of the fmamba family do; for others lower --batch-size",
+        )
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def check_shares(team: Team, sizes: Sequence[int], task: Task, model: nn.Module) -> None:

@@ -165,6 +165,11 @@ class Holder:
         optimizer.load_state_dict({**state, "state": placed})
 
     @contextlib.contextmanager
+    def in_shards(self) -> Iterator[bool]:
+        """Leave tensors as they are held while the context is open; say whether in shards."""
+        yield False
+
+    @contextlib.contextmanager
     def judged(self) -> Iterator[nn.Module]:
         """Yield the model for judging: it may be called by one rank and not by another."""
         yield self.model

@@ -25,17 +25,36 @@ from neurocli.core.engine.task import Task
 
 
 class Shards(Holder):
-    """Hold a shard of every weight on every rank."""
+    """Hold a shard of every weight on every rank.
 
-    def __init__(self, team: Team, task: Task, model: nn.Module) -> None:
+    Args:
+        team: The ranks.
+        task: Owner of the maths.
+        model: On its device, frozen as it will be.
+        blocks: Parts of it that are gathered one at a time, inner ones first.
+    """
+
+    def __init__(
+        self, team: Team, task: Task, model: nn.Module, blocks: Sequence[nn.Module] = ()
+    ) -> None:
         super().__init__(team, task, model)
         open_group_of_one()
         self._device = next(model.parameters()).device
+        self._is_joining = True
         self._copy = copy.deepcopy(model).to("cpu")
         mesh = init_device_mesh(self._device.type, (team.n_ranks,))
-        for block in shard_units(model):
+        for block in blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(self._step, mesh=mesh)
+
+    @contextlib.contextmanager
+    def in_shards(self) -> Iterator[bool]:
+        """Leave tensors in shards while the context is open."""
+        self._is_joining = False
+        try:
+            yield True
+        finally:
+            self._is_joining = True
 
     @contextlib.contextmanager
     def micro_step(self, *, is_last: bool) -> Iterator[None]:
@@ -52,7 +71,9 @@ class Shards(Holder):
         limit: float | None,
     ) -> torch.Tensor:
         """Limit the norm of the gradient over all shards and return what it was, a scalar."""
-        return self.whole(precision.clip(optimizer, trained, limit))
+        norm: Any = precision.clip(optimizer, trained, limit)
+        total: torch.Tensor = norm.full_tensor()
+        return total
 
     def piece(self, parameter: nn.Parameter) -> torch.Tensor:
         """Return this rank's shard of a parameter, to be read and written."""
@@ -63,14 +84,15 @@ class Shards(Holder):
     def join(self, parameter: nn.Parameter, piece: torch.Tensor) -> torch.Tensor:
         """Return in one piece what the ranks hold like a parameter; all ranks call it."""
         assert isinstance(parameter, DTensor)
-        return DTensor.from_local(
+        held = DTensor.from_local(
             piece,
             parameter.device_mesh,
             parameter.placements,
             run_check=False,
             shape=parameter.shape,
             stride=parameter.stride(),
-        ).full_tensor()
+        )
+        return self.whole(held)
 
     def divide(self, parameter: nn.Parameter, whole: torch.Tensor) -> torch.Tensor:
         """Return this rank's shard of a tensor like a parameter."""
@@ -80,7 +102,7 @@ class Shards(Holder):
 
     def whole(self, value: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the model or its optimiser in one piece; all ranks call it."""
-        return value.full_tensor() if isinstance(value, DTensor) else value
+        return value.full_tensor() if isinstance(value, DTensor) and self._is_joining else value
 
     def place(self, like: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
         """Return a whole tensor in shards as `like` is; nothing is sent."""
@@ -97,11 +119,3 @@ class Shards(Holder):
             yield self._copy.to(self._device)
         finally:
             self._copy.to("cpu")
-
-
-def shard_units(model: nn.Module) -> list[nn.Module]:
-    """Return the blocks that a model and its parts want gathered one at a time, inner first."""
-    found = [
-        block for module in model.modules() for block in getattr(module, "shard_units", list)()
-    ]
-    return found[::-1]
