@@ -37,6 +37,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def ranks_program() -> ModuleType:
     """Return the program of the ranks as a module."""
+    sys.path.insert(0, str(PROGRAM.parent))  # as in a process that runs it
     spec = importlib.util.spec_from_file_location("ranks_program", PROGRAM)
     assert spec is not None
     assert spec.loader is not None

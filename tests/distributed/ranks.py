@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import rooms
 import torch
 
 from neurocli.core.engine import checkpoint
@@ -90,7 +91,9 @@ def main(path: str) -> None:
     toy = load_toy()
     with joined() as team:
         for job in json.loads(Path(path).read_text()):
-            ended = team.gather(train(team, toy, job))
+            if "rooms" in job:
+                rooms.run(Path(job["run"]), Path(job["rooms"]))
+            ended = team.gather({} if "rooms" in job else train(team, toy, job))
             if team.is_first:
                 (Path(job["run"]) / f"{job.get('name', 'result')}.json").write_text(
                     json.dumps(ended)

@@ -168,7 +168,7 @@ class Zero(Holder):
             return super().optimizer_state(optimizer)
         if self._base.state:
             self._link_states()  # the engine links states of its first group of weights only
-        own = next((state for state in self._base.state.values() if state), {})
+        own: dict[str, Any] = next((state for state in self._base.state.values() if state), {})
         utils = self._deepspeed.utils
         state = {
             number: {

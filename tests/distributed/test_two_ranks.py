@@ -71,6 +71,7 @@ def done(
     tmp_path_factory: pytest.TempPathFactory,
     run_ranks: Callable[..., list[Any]],
     alone: Callable[[dict[str, Any]], dict[str, Any]],
+    ranks_program: ModuleType,
 ) -> dict[str, Any]:
     """Do everything in one process group, and the references in this process."""
     out = tmp_path_factory.mktemp("engines")
@@ -113,6 +114,8 @@ def done(
         {"train": {**SGD, "max_bad_steps": 9}, "data": {"bad": [3]}, "linear": True},
         ENGINES["fsdp"],
     )
+    ranks_program.rooms.run(out / "rooms of one", out / "rooms of one")
+    add("rooms", {"rooms": str(out / "rooms of one")})
     for job, result in zip(jobs, run_ranks(jobs), strict=True):
         name = str(Path(job["run"]).relative_to(out))
         ended[f"{name} {job['name']}" if "name" in job else name] = result
@@ -204,3 +207,24 @@ def test_a_bad_sample_of_one_rank_skips_the_step_on_all(done: dict[str, Any]) ->
     assert len(skipped) == 2  # once in each epoch
     kept = load_checkpoint(done["out"] / "bad" / "checkpoints" / "last.pth")
     assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+@pytest.mark.parametrize("room", ["ar", "contrastive", "calcium", "genes", "brats"])
+def test_every_room_trains_as_in_one_process(done: dict[str, Any], room: str) -> None:
+    one, two = (steps(done["out"] / name / room) for name in ("rooms of one", "rooms"))
+    assert len(one) == 2
+    for ours, theirs in zip(one, two, strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
+        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("room", ["ar", "genes"])
+def test_two_ranks_judge_as_one_process(done: dict[str, Any], room: str) -> None:
+    one, two = (done["out"] / name / f"{room}-judged" for name in ("rooms of one", "rooms"))
+    files = [path.relative_to(one) for path in sorted(one.rglob("*")) if path.is_file()]
+    assert len(files) >= 3
+    for name in files:
+        if name.name != "metrics.json":
+            assert (one / name).read_bytes() == (two / name).read_bytes(), str(name)
+    first, second = (json.loads((each / "metrics.json").read_text()) for each in (one, two))
+    assert {**first, "out": ""} == {**second, "out": ""}
