@@ -4,7 +4,7 @@ Run: `python tests/bench/train.py --json`. Three peers on the same work, each in
 
 - `transformers_model_...`: the same FMamba with every Mamba-2 block replaced by transformers' torch
   path of the same weights, at its best chunk (64) and its default (256); next-token training steps
-  of 10,240 tokens, width 128, 4 layers, float32. One thread CPU time, and two threads wall time.
+  of 20,480 tokens, width 128, 4 layers, float32. One thread CPU time, and two threads wall time.
   `..._memory_best` is our extra peak memory over the peer's.
 - `loop_over_bare`: CPU time of a step of our engine (order, reading ahead, checks, events, log
   file) over that of a bare torch loop on ready batches of the same clips and model; 1 is no
@@ -41,9 +41,9 @@ from neurocli.systems.fmri.config import FMambaConfig, FmriDataBlock, FmriTaskBl
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.task import ArTask
 
-WIDTH, N_LAYERS, SIDE, N_FRAMES = 128, 4, 48, 20  # 8^3 places x 20 frames = 10,240 tokens
+WIDTH, N_LAYERS, SIDE, N_FRAMES = 128, 4, 48, 40  # 8^3 places x 40 frames = 20,480 tokens
 CHUNKS = {"best": 64, "default": 256}
-N_STEPS = 24  # of the loop, per turn
+N_STEPS = 12  # of the loop, per turn
 N_WEIGHTS = 12_000_000  # of the checkpoint: 137 MiB with the optimiser
 
 

@@ -40,7 +40,8 @@ def check_sequences(team: Team, n: int) -> None:
             f"{n}",
             where=_KEY,
             hint=f"start {n} of them, or a multiple: --procs {n}, or torchrun "
-            f"--nproc_per_node={n} -m neurocli ...",
+            f"--nproc_per_node={n} -m neurocli ...; a run goes on in another division when its "
+            f"command is given again with --out RUN and --set {_KEY}=1",
         )
     if team.strategy != "ddp":
         raise UsageError(
