@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from neurocli.core.cost.engines import ENGINES, FlopsResult
-from neurocli.core.cost.target import expand_names, find_target
+from neurocli.core.cost.engines import ENGINES, FlopsResult, compare_engines
+from neurocli.core.cost.target import expand_names, find_target, is_checkpoint
+from neurocli.core.cost.work import samples_of_run, work_of
 from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, ignore
 from neurocli.core.names import lookup
@@ -61,6 +62,8 @@ def count_flops(
     *,
     input_shape: Sequence[int] | None = None,
     engine: str = "formula",
+    tokens_kept: int | None = None,
+    clips: int | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
     set: Sequence[str] = (),
@@ -70,7 +73,10 @@ def count_flops(
     Args:
         name_or_checkpoint: Model name, preset name or checkpoint.
         input_shape: Shape of one sample; None takes the checkpoint's or the default grid.
-        engine: formula (closed form), torch (runs the model and counts), thop.
+        engine: formula (closed form), torch (watches the model and counts), thop, deepspeed, or
+            all, which sets them side by side.
+        tokens_kept: Tokens left of a clip when its background is dropped; None counts all.
+        clips: Training samples of an epoch; None takes those of the run a checkpoint lies in.
         preset: Preset to start from.
         config: Configuration file.
         set: `KEY=VALUE` texts.
@@ -81,9 +87,8 @@ def count_flops(
     Raises:
         UsageError: An unknown name, engine or shape.
         MissingDependencyError: The engine's package is absent.
-        NotBuiltYetError: The engine is not in this version.
     """
-    count = lookup("engine", engine, ENGINES)
+    count = lookup("engine", engine, {**ENGINES, "all": compare_engines})
     target = find_target(
         name_or_checkpoint,
         input_shape=input_shape,
@@ -91,7 +96,20 @@ def count_flops(
         config=config,
         settings=set,
     )
-    return count(target)
+    if tokens_kept is not None:
+        if engine != "formula":
+            raise UsageError(
+                f"{engine} counts samples without background, so every token is kept",
+                where="--tokens-kept",
+                hint="use --engine formula",
+            )
+        target = target.keeping(tokens_kept)
+    samples = {} if clips is None else {"train": clips}
+    if clips is None and is_checkpoint(name_or_checkpoint):
+        samples = samples_of_run(Path(name_or_checkpoint))
+    found = count(target)
+    work = work_of(target.config, samples, forward=found.flops, train_step=found.flops_train_step)
+    return replace(found, work=work)
 
 
 def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileResult:

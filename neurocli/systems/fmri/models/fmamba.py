@@ -23,6 +23,7 @@ from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
 from neurocli.core.nn.shapes import ShapeError
+from neurocli.core.nn.values import has_values, is_true
 from neurocli.systems.fmri.models.embedder import TokenEmbedder
 from neurocli.systems.fmri.models.forecast import next_token_loss
 from neurocli.systems.fmri.models.patches import (
@@ -31,6 +32,7 @@ from neurocli.systems.fmri.models.patches import (
     check_token_mask,
     foreground_tokens,
     kept_index,
+    kept_pairs,
     patchify,
     token_grid,
 )
@@ -182,7 +184,7 @@ class FMamba(nn.Module):
             features, last = self._encode(self.embedder(kept, index, hidden), None)
         else:
             # Boolean indexing packs the samples one after the other into a single sequence.
-            sample, place = mask.nonzero(as_tuple=True)
+            sample, place = kept_pairs(mask)
             own = None if masked is None else masked[sample, place].unsqueeze(0)
             packed = (own_patches(patches, mask) if x.ndim == 3 else patches[sample, place])[None]
             features, last = self._encode(self.embedder(packed, place, own), sample.unsqueeze(0))
@@ -300,7 +302,7 @@ class FMamba(nn.Module):
         if not self.drops_background:
             return torch.ones(mask.shape[1], dtype=torch.bool, device=mask.device)
         empty = ~mask.any(1)
-        if bool(empty.all() if self.token_mask == "union" else empty.any()):
+        if is_true(empty.all() if self.token_mask == "union" else empty.any(), usually=False):
             raise NeuroError(
                 f"sample {int(empty.nonzero()[0])} of the batch has no brain token",
                 hint="check its brain mask and the input scaling, or set the token mask to none",
@@ -332,5 +334,7 @@ def _at(mask: Tensor, index: Tensor) -> Tensor:
 def _unpacked(packed: Tensor, real: Tensor) -> Tensor:
     """Lay packed tokens (M,F) out as (B,K,F), zero where a sample has no more tokens."""
     laid_out = packed.new_zeros(*real.shape, packed.shape[-1])
+    if not has_values(real):
+        return laid_out.copy_(packed.view_as(laid_out))
     laid_out[real] = packed
     return laid_out
