@@ -18,7 +18,7 @@ ORDER = [
     {"metrics"},
     {"engine", "infer"},
     {"cost"},
-    {"report"},
+    {"report", "checkup"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # The catalog of models reads config blocks to list their keys.

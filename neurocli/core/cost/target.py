@@ -13,7 +13,7 @@ from neurocli.core.catalog import RoomCard, find_model, models, resolve, rooms
 from neurocli.core.config.load import config_from_plain, resolve_config
 from neurocli.core.config.presets import presets
 from neurocli.core.config.run import RunConfig
-from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import matching
 
 if TYPE_CHECKING:
@@ -43,11 +43,16 @@ class Target:
     input_shape: tuple[int, ...]
     tokens_kept: int | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as plain values: classes of configurations are made there."""
+        plain = self.config.model_dump(mode="json")
+        return _restored, (plain, dict(self.info), self.input_shape, self.tokens_kept)
+
     def formula(self) -> dict[str, Any]:
         """Return the closed-form cost of one sample.
 
         Raises:
-            NotBuiltYetError: The room has no closed formula.
+            NeuroError: The room has no closed formula.
         """
         options = {} if self.tokens_kept is None else {"tokens_kept": self.tokens_kept}
         count = _room_function(self.room, "clip_cost")
@@ -91,7 +96,7 @@ class Target:
         """Return how many numbers the model learns, by the room's formula and without torch.
 
         Raises:
-            NotBuiltYetError: The room has no closed formula.
+            NeuroError: The room has no closed formula.
         """
         return int(_room_function(self.room, "count_parameters")(self.config, self.info))
 
@@ -152,6 +157,17 @@ def find_target(
     return _target(room, found, {}, input_shape)
 
 
+def _restored(
+    plain: Mapping[str, Any],
+    info: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    tokens_kept: int | None,
+) -> Target:
+    config = config_from_plain(plain, "the process that asked")
+    room, card = find_model(config.model.name)
+    return Target(card.name, room, config, info, input_shape, tokens_kept)
+
+
 def is_checkpoint(name: str | Path) -> bool:
     """Return whether a user means a file: no known name, and it exists or looks like a path."""
     text = str(name)
@@ -208,8 +224,8 @@ def _target(
 
 def _room_function(room: RoomCard, name: str) -> Any:
     if room.cost is None:
-        raise NotBuiltYetError(
-            f"the cost of the {room.name} models cannot be told in this version",
+        raise NeuroError(
+            f"the room {room.name} does not tell what its models cost",
             hint="`neuro models list` shows the models of the other rooms",
         )
     module, _, _ = room.cost.partition(":")

@@ -152,10 +152,10 @@ def test_a_model_that_fails_is_named_and_the_others_are_measured(
 
     measure = module.measure
 
-    def failing(target: Any, **options: Any) -> dict[str, Any]:
+    def failing(target: Any, plan: Any) -> dict[str, Any]:
         if target.name == "fmamba":
             raise torch.OutOfMemoryError("you tried to allocate 900 GiB\nmore words")
-        return measure(target, **options)
+        return measure(target, plan)
 
     monkeypatch.setattr(module, "measure", failing)
     result = profile("fmamba", "fmamba_mlp", runs=1, mode="inference", device="cpu", **TINY)  # type: ignore[arg-type]

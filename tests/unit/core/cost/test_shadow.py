@@ -14,7 +14,7 @@ from neurocli.core.cost.flops import (
     on_shapes,
     scalar_of,
 )
-from neurocli.core.cost.measure import measure, measure_all
+from neurocli.core.cost.measure import Plan, measure, measure_all
 from neurocli.core.cost.shadow import build_on_meta, shadow_of
 from neurocli.core.cost.target import Target, find_target
 from neurocli.core.errors import NeuroError
@@ -103,9 +103,7 @@ def test_scalars_of_nothing_that_learns() -> None:
 @pytest.mark.parametrize("mode", ["train", "inference", "both"])
 def test_fake_records_hold_what_was_asked(mode: str) -> None:
     target = find_target("dualbranch_02_unet_xs", settings=TINY, input_shape=GRID)
-    record = measure(
-        target, runs=3, mode=mode, device=torch.device("cpu"), fake=True, stage_wise=True
-    )
+    record = measure(target, Plan(3, mode, torch.device("cpu"), fake=True, stage_wise=True))
     assert (record["pam_train_bytes"] is None) == (mode == "inference")
     assert (record["pam_inference_bytes"] is None) == (mode == "train")
     assert {row["mode"] for row in record["stages"]} == (
@@ -129,12 +127,7 @@ def test_listeners_hear_of_every_model_and_failures_stop_nobody() -> None:
     bad = Gated(**vars(find_target("fmamba")))
     heard: list[object] = []
     measured, left_out = measure_all(
-        [bad, good],
-        runs=1,
-        mode="inference",
-        device=torch.device("cpu"),
-        fake=True,
-        listener=heard.append,
+        [bad, good], Plan(1, "inference", torch.device("cpu"), fake=True), listener=heard.append
     )
     assert [row["model"] for row in measured] == ["dualbranch_02_unet_xs"]
     assert [name for name, _ in left_out] == ["fmamba"]
@@ -143,4 +136,4 @@ def test_listeners_hear_of_every_model_and_failures_stop_nobody() -> None:
     told = [(event.name, event.status) for event in heard if isinstance(event, ItemDone)]
     assert told == [("fmamba", "failed"), ("dualbranch_02_unet_xs", "done")]
     with pytest.raises(NeuroError, match="no model could be measured"):
-        measure_all([bad], runs=1, mode="train", device=torch.device("cpu"), fake=True)
+        measure_all([bad], Plan(1, "train", torch.device("cpu"), fake=True))
