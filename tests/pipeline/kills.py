@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,6 @@ def kill_and_resume(
     *,
     kills: Sequence[tuple[int, float, float]],
     per_run: int = 1,
-    is_cold: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Kill runs of a command, let each end, and return how they differ from one left in peace.
@@ -162,15 +162,15 @@ def kill_and_resume(
         kills: Signal, place between the first point (0) and the last (1), and part of a step's
             time after it.
         per_run: Kills of one run before it may end.
-        is_cold: Whether built-in data may have to be made first, which are points, too.
         say: Told of every kill.
 
     Returns:
         One sentence per difference.
     """
     whole = work / "whole"
-    if is_cold:
-        fork_run([*words, "--out", str(work / "first")])  # makes the built-in data
+    # In this process: it makes the built-in data and imports what forked runs then share.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        neuro([*words, "--out", str(work / "first")])
     began = time.monotonic()
     code, n_points, errors = fork_run([*words, "--out", str(whole)])
     if code:
@@ -193,8 +193,9 @@ def kill_and_resume(
         if code:
             wrong.append(f"resumed after {kills[first : first + per_run]}: exit {code}: {errors}")
         else:
-            wrong += [f"{told}: {difference}" for told in [str(kills[first : first + per_run])]
-                      for difference in _differences(wanted, left_behind(run))]  # fmt: skip
+            found = _differences(wanted, left_behind(run))
+            say(f"resumed: {', '.join(found) or 'nothing differs'}")
+            wrong += [f"{kills[first : first + per_run]}: {difference}" for difference in found]
         shutil.rmtree(run, ignore_errors=True)
     return wrong
 

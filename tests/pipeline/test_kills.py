@@ -30,7 +30,6 @@ def test_killed_then_stopped_then_resumed(room: str, tmp_path: Path) -> None:
         tmp_path,
         kills=[(signal.SIGKILL, 0.5, 0.3), (signal.SIGTERM, 0.3, 0.0)],
         per_run=2,
-        is_cold=room == "align",
         say=told.append,
     )
     assert wrong == []
