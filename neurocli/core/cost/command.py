@@ -155,7 +155,8 @@ def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileRes
         for name in _checked_names(names, options)
     ]
     # Imported late: a wrong name or shape is told without waiting for torch.
-    from neurocli.core.cost.measure import N_WARMUP, Plan, measure_all
+    from neurocli.core.cost.latency import N_WARMUP
+    from neurocli.core.cost.measure import Plan, measure_all
     from neurocli.core.engine.runtime import pick_device, set_threads
 
     trace, out = options.get("trace"), options.get("out")

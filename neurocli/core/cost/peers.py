@@ -120,11 +120,11 @@ def count_with_deepspeed(model: nn.Module, example: Tensor) -> tuple[int, int, i
     words = []
     if flops - 2 * macs > _SAME * whole:
         words.append(f"element-wise work counted, +{(flops - 2 * macs) / whole:.1%}")
-    if abs(whole - 2 * macs) > _SAME * whole:
-        words.append(
-            f"its MACs are {2 * macs / whole:.3g}x of the products: operations inside fused or "
-            "custom functions and einsum are not seen"
-        )
+    share = 2 * macs / whole
+    if share < 1 - _SAME:
+        words.append(f"products inside custom functions and einsum not seen, -{1 - share:.1%}")
+    elif share > 1 + _SAME:
+        words.append(f"products counted more than once, +{share - 1:.1%}")
     return flops, macs, parameters, "; ".join(words) or "agrees"
 
 

@@ -28,6 +28,8 @@ from neurocli.core.errors import NotBuiltYetError, UsageError
 from neurocli.core.events import Listener, Note, fan_out, ignore
 from neurocli.core.paths import folder_lock
 
+ALREADY_ENDED = "this run had already ended; nothing was done (--force trains it again)"
+
 
 class TrainOptions(TypedDict, total=False):
     """Name every option of `train`; they equal the flags of `neuro train`."""
@@ -104,8 +106,7 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
     with folder_lock(run_dir):
         again = run_folder.claim(run_dir, config, force=bool(options.get("force")))
         if again and (done := run_folder.read_result(run_dir)) is not None:
-            note = "this run had already ended; nothing was done (--force trains it again)"
-            return result_from(run_dir, done, data, [*notes, note])
+            return result_from(run_dir, done, data, [*notes, ALREADY_ENDED])
         resume = _resume_state(run_dir, data, listener) if again else None
         if resume is None:
             run_folder.write_head(run_dir, resolved, data)

@@ -18,7 +18,7 @@ from neurocli.core.engine import run_folder
 from neurocli.core.engine.evaluate import evaluate
 from neurocli.core.engine.runtime import set_threads
 from neurocli.core.engine.task import RunData
-from neurocli.core.engine.train import train
+from neurocli.core.engine.train import ALREADY_ENDED, train
 from neurocli.core.errors import NeuroError
 from neurocli.core.events import Listener, Note, ignore
 from neurocli.core.names import lookup
@@ -314,4 +314,7 @@ def _planned(
 
 def _write_metrics(result: AlignResult) -> None:
     record = {"schema": "neuro/align-genes/1", **result_values(result)}
+    # The file tells of the run, not of the call that wrote it: killed and gone on with, it is the
+    # same.
+    record["notes"] = [note for note in result.notes if note != ALREADY_ENDED]
     durable_json(result.run / "metrics.json", record)

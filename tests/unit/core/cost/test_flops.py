@@ -93,7 +93,7 @@ class _Scan(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x * self.scale
-        heads = x.unflatten(-1, (2, 8))
+        heads = torch.unflatten(x, -1, (2, 8))
         maps = x[..., None, :4]
         steps = x.new_full((*x.shape[:2], 2), 0.01)
         found = ssd_scan(heads, steps, -x.new_ones(2), maps, maps, 64)
