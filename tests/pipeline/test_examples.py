@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import kills
 import pytest
 
 ROOM = [word for word in kills.ROOMS["calcium"] if word != "train"]
-_LONG = ["--epochs", "40", "-s", "run.checkpoint_every_steps=1"]
+_LONG = ["--epochs", "12"]
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def test_a_job_is_stopped_put_back_and_ends(root: Path, tmp_path: Path, stubs: P
     # Slurm's B: sends the signal to the script alone, some time after training began.
     while not (run / "metrics.csv").exists() or "val" not in (run / "metrics.csv").read_text():
         assert job.poll() is None, job.stderr.read()
+        time.sleep(0.1)
     job.send_signal(signal.SIGUSR1)
     out, errors = job.communicate(timeout=300)
     assert job.returncode == 75, errors

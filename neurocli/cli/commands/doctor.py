@@ -53,10 +53,10 @@ def doctor(
         bool, switch("--self-test", "Also try numbers, files and each room, in about 10 s.")
     ] = False,
 ) -> int:
-    """Say what is installed, what is missing, and whether it works.
+    """Say what is installed and what is missing.
 
-    A missing extra is no fault: the line says what it would give and how to get it. A missing or
-    too old package ends with 4, a check that fails with 1.
+    With --self-test also whether it works. A missing extra is no fault: the line says what it
+    would give and how to get it. A missing or too old package ends with 4, a failed check with 1.
     """
     from neurocli import __version__
 
