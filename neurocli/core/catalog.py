@@ -95,7 +95,8 @@ class RoomCard:
         figures: `"module:function"` that draws what only this room has, or None.
         cost: `"module:function"` that gives the closed-form cost of a clip, or None; its module
             also offers `default_info` and `count_parameters`, all without torch, and may offer
-            `sample_shape` for samples that have more than one channel.
+            `sample_shape` for samples that have more than one channel and `input_shape` for sizes
+            that the data decide; where samples have tokens to drop, it takes `tokens_kept`.
         recognise: `"module:function"` that tells from foreign weights which model they are of, or
             None; called as `recognise(weights, told)` with the file's hyper-parameters; returns
             `Recognised` or None.

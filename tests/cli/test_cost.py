@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from neurocli.core.cost.target import Target
+
 SMALL = ("--input-shape", "16,16,32", "-s", "model.width=4")
 FLOPS_KEYS = [
     "model",
@@ -107,7 +109,23 @@ def test_profiles_by_stage_have_the_stages_of_the_network(neuro: Any) -> None:
     assert neuro(*words).json["models"] == answer.json["models"]  # exact: no spread between runs
 
 
-def test_one_model_that_cannot_be_followed_is_code_3_and_all_is_1(neuro: Any) -> None:
+def test_one_model_that_cannot_be_followed_is_code_3_and_all_is_1(
+    neuro: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Target.build
+
+    def asking(target: Target) -> Any:
+        if target.name != "fmamba":
+            return build(target)
+        from torch import nn
+
+        class Asks(nn.Module):
+            def forward(self, x: Any) -> Any:
+                return x * 2 if float(x.sum()) > 0 else x
+
+        return Asks()
+
+    monkeypatch.setattr(Target, "build", asking)
     words = ("--fake", "--mode", "inference", "--json")
     partly = neuro("profile", "fmamba", "dualbranch_02_unet_xs", *words)
     assert partly.code == 3

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from neurocli.cli.commands import doctor
+from neurocli.core import checkup
 from neurocli.core.catalog import models
 from neurocli.core.config.presets import presets
 from neurocli.core.engine.export import ExportResult
@@ -112,8 +113,11 @@ def test_doctor_finds_versions_and_missing_parts(
         doctor, "installed", lambda name: None if name in ("monai", "mpi4py") else "1.0"
     )
     monkeypatch.setattr(doctor, "find_devices", lambda: [{"device": "cpu", "name": "x86"}])
+    monkeypatch.setattr(doctor, "_least_versions", lambda: {"torch": "0.9", "numpy": "1.26"})
     answer = neuro("doctor")
-    assert answer.code == 0
+    assert answer.code == 4
+    assert "warning: numpy 1.0 is too old; pip install 'numpy>=1.26'" in answer.err
+    assert "torch 1.0" not in answer.err
     assert 'pip install "neurocli[mpi]"' in answer.out
     assert 'pip install "neurocli[fast]"' not in answer.out
     assert "warning: monai is missing" in answer.err
@@ -123,8 +127,36 @@ def test_doctor_finds_versions_and_missing_parts(
     assert values["devices"] == [{"device": "cpu", "name": "x86"}]
 
 
+def test_doctor_tries_everything(neuro: Any) -> None:
+    answer = neuro("doctor", "--self-test", "--json")
+    checks = answer.json["checks"]
+    assert [check["name"] for check in checks if not check["is_ok"]] == []
+    assert answer.code == 0
+    rooms = {"fmri", "brats", "calcium", "genes"}
+    named = {check["name"] for check in checks}
+    assert named >= {"scan against float64", "HDF5", "runs folder"}
+    assert named >= {f"training step, {room}" for room in rooms}
+
+
+def test_a_failing_check_is_code_1_and_the_others_still_run(
+    neuro: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> str:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(checkup, "_scan", broken)
+    monkeypatch.setattr(checkup, "rooms", dict)
+    answer = neuro("doctor", "--self-test")
+    assert answer.code == 1
+    assert "OSError: the disk is gone" in " ".join(answer.out.split())
+    assert "warning: the check 'scan against float64' failed" in answer.err
+    assert "came back equal" in " ".join(answer.out.split())
+
+
 def test_doctor_runs_for_real(neuro: Any) -> None:
-    values = neuro("doctor", "--json").json
+    answer = neuro("doctor", "--json")
+    assert (answer.code, answer.json["faults"], answer.json["checks"]) == (0, [], [])
+    values = answer.json
     assert values["packages"]["typer"].startswith("0.29")
     assert values["devices"][0]["device"] == "cpu"
 

@@ -19,7 +19,7 @@ ORDER = [
     {"engine", "infer"},
     {"cost"},
     {"experiment"},
-    {"report"},
+    {"report", "checkup"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # The catalog of models reads config blocks to list their keys.

@@ -15,7 +15,7 @@ from small_run import SMALL
 
 import neurocli
 from neurocli.core.engine.checkpoint import load_checkpoint
-from neurocli.core.errors import InputError, NeuroError, NotBuiltYetError, UsageError
+from neurocli.core.errors import InputError, NeuroError, UsageError
 
 
 def head(cohort: Path, split: Path, out: Path, **options: Any) -> neurocli.RunResult:

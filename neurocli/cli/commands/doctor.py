@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Annotated, Any
 
+from neurocli.cli.options import switch
 from neurocli.cli.output import Table, sink
 from neurocli.cli.page import add_verb, new_group
+from neurocli.cli.progress import progress
 from neurocli.cli.views import facts
+from neurocli.core.errors import ExitCode
 
 REQUIRED = (
     *("typer", "rich", "pydantic", "pyyaml", "torch", "numpy", "scipy", "nibabel", "h5py"),
@@ -39,35 +44,81 @@ app = new_group()
     "doctor",
     """
 neuro doctor
-neuro doctor --json
+neuro doctor --self-test
+neuro doctor --self-test --json
 """,
 )
-def doctor() -> int:
+def doctor(
+    self_test: Annotated[
+        bool, switch("--self-test", "Also try numbers, files and each room, in about 10 s.")
+    ] = False,
+) -> int:
     """Say what is installed and what is missing.
 
-    A missing extra is no fault: the line says what it would give and how to get it.
+    With --self-test also whether it works. A missing extra is no fault: the line says what it
+    would give and how to get it. A missing or too old package ends with 4, a failed check with 1.
     """
     from neurocli import __version__
 
     packages = {name: installed(name) for name in REQUIRED}
-    extras = {name: _extra(name) for name in EXTRAS}
-    devices = find_devices() if packages["torch"] else []
+    faults = _faults(packages)
+    checks = _checks() if self_test else []
     values = {
         "version": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "packages": packages,
-        "extras": extras,
-        "devices": devices,
+        "extras": {name: _extra(name) for name in EXTRAS},
+        "devices": find_devices() if packages["torch"] else [],
         "folders": {name: os.environ.get(name) for name in FOLDERS},
+        "faults": faults,
+        "checks": checks,
     }
     output = sink()
     output.show("doctor", values, main=sys.executable, view=_view(values))
-    for name, found in packages.items():
-        if found is None:
-            output.note(f"{name} is missing; pip install neurocli", "warning")
-    return 0
+    for fault in faults:
+        output.note(fault, "warning")
+    broken = [check["name"] for check in checks if not check["is_ok"]]
+    for name in broken:
+        output.note(f"the check '{name}' failed", "warning")
+    if not self_test:
+        output.hint("`neuro doctor --self-test` tries it")
+    return ExitCode.MISSING_DEPENDENCY if faults else ExitCode.FAILED if broken else ExitCode.DONE
+
+
+def _checks() -> list[dict[str, Any]]:
+    from neurocli.core.checkup import check_installation
+
+    with progress() as listener:
+        return [asdict(check) for check in check_installation(listener)]
+
+
+def _faults(packages: Mapping[str, str | None]) -> list[str]:
+    """Return what is missing or older than this program asks for."""
+    faults = [
+        f"{name} is missing; pip install neurocli" for name, found in packages.items() if not found
+    ]
+    for name, least in _least_versions().items():
+        found = packages.get(name)
+        if found and _numbers(found) < _numbers(least):
+            faults.append(f"{name} {found} is too old; pip install '{name}>={least}'")
+    return faults
+
+
+def _least_versions() -> dict[str, str]:
+    try:
+        asked = requires("neurocli") or []
+    except PackageNotFoundError:  # run from its source, without being installed
+        return {}
+    plain = [text for text in asked if "extra ==" not in text]
+    found = [re.match(r"([A-Za-z0-9_.-]+).*>=([0-9.]+)", text) for text in plain]
+    return {match[1]: match[2] for match in found if match}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    match = re.match(r"[0-9]+(\.[0-9]+)*", text)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 def installed(name: str) -> str | None:
@@ -117,5 +168,14 @@ def _view(values: Mapping[str, Any]) -> list[Table | str]:
         Table(("package", "version"), list(values["packages"].items())),
         Table(("extra", "is", "gives", "how to get it"), extras),
         Table(("device", "name"), [tuple(device.values()) for device in values["devices"]]),
+        *([_check_table(values["checks"])] if values["checks"] else []),
         facts((f"${name}", folder or "not set") for name, folder in values["folders"].items()),
     ]
+
+
+def _check_table(checks: list[dict[str, Any]]) -> Table:
+    rows = [
+        (check["name"], "works" if check["is_ok"] else "FAILS", check["detail"], check["seconds"])
+        for check in checks
+    ]
+    return Table(("check", "", "found", "seconds"), rows)

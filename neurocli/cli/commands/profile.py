@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from neurocli.cli import options
 from neurocli.cli.options import switch, value
 from neurocli.cli.output import Table, sink
-from neurocli.cli.page import add_verb, new_group
+from neurocli.cli.page import RUN_PANEL, add_verb, new_group
 from neurocli.cli.progress import progress
 from neurocli.cli.text import cell_text
 
@@ -27,14 +28,21 @@ neuro profile fmamba -p fmri/tiny
 neuro profile fmamba fmamba_mlp --mode inference --runs 10 --json
 neuro profile fmamba --input-shape 48,48,48,8 -s model.patch_size=6,6,6,1
 neuro profile 'unet3d_*' dualbranch_14_convnext_l --fake
-neuro profile dualbranch_07_unet_s --fake --stage-wise
+neuro profile dualbranch_07_unet_s --fake --stage-wise -o profiles
+neuro profile --models all --room brats --fake -j 2
+neuro profile unet3d_xs --input-shape 64,64,64 --threads 1 --trace trace.json
 """,
 )
 def profile(
     models: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL_OR_CKPT", help="Models, presets or checkpoints."),
-    ],
+        list[str] | None,
+        typer.Argument(metavar="MODEL_OR_CKPT", help="Models, presets, checkpoints; or all."),
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        value("NAME", "The same as an option: names, patterns or all.", None, "--models"),
+    ] = None,
+    room: Annotated[str | None, value("ROOM", "Only this room's models of a pattern.")] = None,
     runs: Annotated[int, value("N", "Measured runs, after warm-up.")] = 5,
     mode: Annotated[str, value("train|inference|both", "What is measured.")] = "both",
     input_shape: options.InputShape = None,
@@ -42,6 +50,13 @@ def profile(
     fake: Annotated[
         bool, switch("--fake", "Peak memory without computing, on any machine.")
     ] = False,
+    threads: Annotated[int | None, value("N", "CPU threads; default torch's choice.")] = None,
+    warmup: Annotated[int, value("N", "Calls before the timed ones.")] = 2,
+    trace: Annotated[Path | None, value("FILE", "Also torch's own trace, as JSON.")] = None,
+    jobs: options.Jobs = 1,
+    out: Annotated[
+        Path | None, value("DIR", "Also tables as CSV.", RUN_PANEL, "--out", "-o")
+    ] = None,
     preset: options.Preset = None,
     config: options.ConfigFile = None,
     settings: options.Settings = None,
@@ -55,8 +70,15 @@ def profile(
 
     with progress() as listener:
         result = run(
-            *models,
+            *(models or ()),
+            *(name for text in more or () for name in options.words(text)),
             runs=runs,
+            room=room,
+            threads=threads,
+            warmup=warmup,
+            trace=trace,
+            jobs=jobs,
+            out=out,
             mode=mode,
             input_shape=options.sizes(input_shape, "--input-shape"),
             device=device or "auto",
@@ -70,10 +92,17 @@ def profile(
     output = sink()
     for note in result.notes:
         output.note(note)
-    values = {"models": result.models, "left_out": result.left_out, "notes": result.notes}
+    values = {
+        "models": result.models,
+        "left_out": result.left_out,
+        "notes": result.notes,
+        "files": result.files,
+    }
     names = "\n".join(str(row["model"]) for row in result.models)
     stages = [_stages(row) for row in result.models if row["stages"]]
     output.show("profile", values, main=names, view=[_table(result.models), *stages])
+    for path in result.files:
+        output.hint(f"written: {path}")
     return output.left_out(result.left_out)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from neurocli.core.cost.engines import ENGINES, FlopsResult
-from neurocli.core.cost.target import expand_names, find_target
+from neurocli.core.catalog import models, rooms
+from neurocli.core.cost.engines import ENGINES, FlopsResult, compare_engines
+from neurocli.core.cost.tables import write_tables
+from neurocli.core.cost.target import expand_names, find_target, is_checkpoint
+from neurocli.core.cost.work import samples_of_run, work_of
 from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, ignore
 from neurocli.core.names import lookup
@@ -34,11 +37,13 @@ class ProfileResult:
             pam_inference_bytes, stages, and how it was measured.
         left_out: (name, reason) of models that could not be measured.
         notes: Sentences the user should read.
+        files: Tables and traces that were written.
     """
 
     models: list[dict[str, Any]]
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
 
 class ProfileOptions(TypedDict, total=False):
@@ -53,6 +58,12 @@ class ProfileOptions(TypedDict, total=False):
     config: str | Path | None
     stage_wise: bool
     fake: bool
+    room: str | None
+    jobs: int
+    threads: int | None
+    warmup: int
+    trace: str | Path | None
+    out: str | Path | None
     listener: Listener
 
 
@@ -61,6 +72,8 @@ def count_flops(
     *,
     input_shape: Sequence[int] | None = None,
     engine: str = "formula",
+    tokens_kept: int | None = None,
+    clips: int | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
     set: Sequence[str] = (),
@@ -70,7 +83,10 @@ def count_flops(
     Args:
         name_or_checkpoint: Model name, preset name or checkpoint.
         input_shape: Shape of one sample; None takes the checkpoint's or the default grid.
-        engine: formula (closed form), torch (runs the model and counts), thop.
+        engine: formula (closed form), torch (watches the model and counts), thop, deepspeed, or
+            all, which sets them side by side.
+        tokens_kept: Tokens left of a clip when its background is dropped; None counts all.
+        clips: Training samples of an epoch; None takes those of the run a checkpoint lies in.
         preset: Preset to start from.
         config: Configuration file.
         set: `KEY=VALUE` texts.
@@ -81,9 +97,8 @@ def count_flops(
     Raises:
         UsageError: An unknown name, engine or shape.
         MissingDependencyError: The engine's package is absent.
-        NotBuiltYetError: The engine is not in this version.
     """
-    count = lookup("engine", engine, ENGINES)
+    count = lookup("engine", engine, {**ENGINES, "all": compare_engines})
     target = find_target(
         name_or_checkpoint,
         input_shape=input_shape,
@@ -91,7 +106,20 @@ def count_flops(
         config=config,
         settings=set,
     )
-    return count(target)
+    if tokens_kept is not None:
+        if engine != "formula":
+            raise UsageError(
+                f"{engine} counts samples without background, so every token is kept",
+                where="--tokens-kept",
+                hint="use --engine formula",
+            )
+        target = target.keeping(tokens_kept)
+    samples = {} if clips is None else {"train": clips}
+    if clips is None and is_checkpoint(name_or_checkpoint):
+        samples = samples_of_run(Path(name_or_checkpoint))
+    found = count(target)
+    work = work_of(target.config, samples, forward=found.flops, train_step=found.flops_train_step)
+    return replace(found, work=work)
 
 
 def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileResult:
@@ -102,8 +130,10 @@ def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileRes
     Args:
         *names: Model names or patterns, presets, checkpoints; `all` is every model.
         **options: The flags of `neuro profile`: runs (5), mode (both), device (auto), input_shape,
-            set, preset, config; stage_wise also tells the memory of each stage; fake follows
-            memory over tensors without numbers, on any machine, and times nothing.
+            set, preset, config; room narrows patterns; stage_wise also tells the memory of each
+            stage; fake follows memory over tensors without numbers, on any machine, and times
+            nothing, in several processes with jobs; threads and warmup (2) are of the times;
+            trace is a file for torch's own trace; out is a folder for tables.
 
     Returns:
         One record per model, in order; models that failed are listed with the reason.
@@ -112,16 +142,8 @@ def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileRes
         UsageError: An unknown name, mode or shape.
         NeuroError: No model could be measured.
     """
-    runs, mode, fake = (
-        options.get("runs", 5),
-        options.get("mode", "both"),
-        options.get("fake", False),
-    )
+    mode, fake = options.get("mode", "both"), options.get("fake", False)
     lookup("mode", mode, MODES)
-    if runs < 1:
-        raise UsageError(f"{runs} runs measure nothing", where="--runs", hint="1 or more")
-    if not names:
-        raise UsageError("no model was named", hint="see `neuro models list`")
     targets = [
         find_target(
             name,
@@ -130,21 +152,57 @@ def profile(*names: str | Path, **options: Unpack[ProfileOptions]) -> ProfileRes
             config=options.get("config"),
             settings=options.get("set", ()),
         )
-        for name in expand_names(names)
+        for name in _checked_names(names, options)
     ]
     # Imported late: a wrong name or shape is told without waiting for torch.
-    from neurocli.core.cost.measure import measure_all
-    from neurocli.core.engine.runtime import pick_device
+    from neurocli.core.cost.latency import N_WARMUP
+    from neurocli.core.cost.measure import Plan, measure_all
+    from neurocli.core.engine.runtime import pick_device, set_threads
 
-    device = pick_device("cpu" if fake else options.get("device", "auto"))
-    listener = options.get("listener", ignore)
-    measured, left_out = measure_all(
-        targets,
-        runs=runs,
+    trace, out = options.get("trace"), options.get("out")
+    plan = Plan(
+        runs=options.get("runs", 5),
         mode=mode,
-        device=device,
+        device=pick_device("cpu" if fake else options.get("device", "auto")),
         fake=fake,
         stage_wise=options.get("stage_wise", False),
-        listener=listener,
+        n_warmup=options.get("warmup", N_WARMUP),
+        trace=None if trace is None else Path(trace),
     )
-    return ProfileResult(measured, left_out, [_FAKE_NOTE] if fake else [])
+    set_threads(options.get("threads"))
+    measured, left_out = measure_all(
+        targets, plan, jobs=options.get("jobs", 1), listener=options.get("listener", ignore)
+    )
+    files = [] if out is None else write_tables(Path(out), measured)
+    files += [] if plan.trace is None else [plan.trace]
+    return ProfileResult(measured, left_out, [_FAKE_NOTE] if fake else [], files)
+
+
+def _checked_names(names: Sequence[str | Path], options: ProfileOptions) -> list[str | Path]:
+    """Return the names with patterns replaced, once all options fit together."""
+    fake, room, jobs = options.get("fake", False), options.get("room"), options.get("jobs", 1)
+    if options.get("runs", 5) < 1:
+        raise UsageError(
+            f"{options.get('runs')} runs measure nothing", where="--runs", hint="1 or more"
+        )
+    if jobs < 1 or options.get("warmup", 0) < 0:
+        raise UsageError("--jobs is at least 1, --warmup at least 0")
+    if not names:
+        raise UsageError("no model was named", hint="see `neuro models list`")
+    found = expand_names(names)
+    if room is not None:
+        lookup("room", room, rooms())
+        found = [n for n in found if str(n) not in models() or models()[str(n)][0].name == room]
+        if not found:
+            raise UsageError(f"none of these models is in the room {room}", where="--room")
+    if jobs > 1 and not fake:
+        raise UsageError(
+            "models measured at the same time would slow each other",
+            where="--jobs",
+            hint="use it with --fake, which times nothing",
+        )
+    if options.get("trace") is not None and (fake or len(found) > 1):
+        raise UsageError(
+            "a trace is of one model that runs", where="--trace", hint="name one, without --fake"
+        )
+    return found

@@ -1,4 +1,4 @@
-"""Operations counted by watching a model run: torch's counter, mended, and thop's.
+"""Operations counted by watching a model run: torch's counter, mended.
 
 Torch's counter is right for matrix products and wrong in two places that matter here, so both are
 given to it: the backward pass of a grouped convolution, where it forgets the groups, and the
@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop_count
 
 from neurocli.core.cost.shadow import build_on_meta
-from neurocli.core.errors import MissingDependencyError
 
 Shape = Sequence[int]
+Counts = TypeVar("Counts")
 
 
 def count_forward(model: nn.Module, example: Tensor) -> int:
@@ -33,7 +33,7 @@ def count_forward(model: nn.Module, example: Tensor) -> int:
     60
     """
     with torch.no_grad():
-        return _counted(lambda: model(example))
+        return _counted(lambda: model(example), _MENDED)
 
 
 def count_train_step(model: nn.Module, example: Tensor) -> int:
@@ -47,37 +47,72 @@ def count_train_step(model: nn.Module, example: Tensor) -> int:
     120
     """
     try:
-        return _counted(lambda: torch.autograd.backward(scalar_of(model(example))))
+        return _counted(lambda: torch.autograd.backward(scalar_of(model(example))), _MENDED)
     finally:
         model.zero_grad(set_to_none=True)
 
 
-def count_on(
-    build: Callable[[], nn.Module], example: Callable[[], Tensor]
-) -> tuple[int, int, int, str]:
-    """Return operations forward and in a training step, parameters, and how they were counted.
+def count_modules(model: nn.Module, example: Tensor) -> dict[str, int]:
+    """Return the operations of a forward pass by module name; the whole stands under "".
 
-    Shapes alone decide the count of most models, so nothing is computed; a model whose work
-    depends on the values of its input is run.
+    Args:
+        model: The model, in evaluation mode.
+        example: Its input, on its device.
+
+    >>> count_modules(nn.Sequential(nn.Linear(3, 5)), torch.zeros(2, 3))
+    {'': 60, '0': 60}
+    """
+    root = type(model).__name__
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_MENDED) as counter:
+        model(example)
+    found = {"": int(counter.get_total_flops())}
+    for name, counts in counter.get_flop_counts().items():
+        if name.startswith(f"{root}."):
+            found[name.removeprefix(f"{root}.")] = int(sum(counts.values()))
+    return found
+
+
+def on_shapes(
+    build: Callable[[], nn.Module],
+    example: Callable[[], Tensor],
+    work: Callable[[nn.Module, Tensor], Counts],
+) -> tuple[Counts, bool]:
+    """Return what a count says of a model, and whether shapes alone told it.
+
+    Shapes decide the count of most models, so nothing is computed; a model whose work depends on
+    the values of its input is run.
 
     Args:
         build: Makes the model, in evaluation mode.
         example: Makes its input.
+        work: Counts; called a second time, with real tensors, where shapes do not do.
     """
     try:
-        model, x = build_on_meta(build), torch.empty_like(example(), device="meta")
-        forward, train = count_forward(model, x), count_train_step(model, x)
-        how = "counted by shapes, without computing"
+        return work(build_on_meta(build), torch.empty_like(example(), device="meta")), True
     except (RuntimeError, NotImplementedError):
-        model, x = build(), example()
-        forward, train = count_forward(model, x), count_train_step(model, x)
-        how = "counted while running on random input"
-    params = sum(parameter.numel() for parameter in model.parameters())
-    return forward, train, params, f"{how}; element-wise work is not counted"
+        return work(build(), example()), False
 
 
-def _counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False, custom_mapping=_MENDED) as counter:
+def count_both(model: nn.Module, example: Tensor, *, mended: bool = True) -> tuple[int, int]:
+    """Return the operations of a forward pass and of a training step.
+
+    Args:
+        model: The model, in evaluation mode; its gradients are dropped afterwards.
+        example: Its input, on its device.
+        mended: Correct torch's counter; False is the counter as torch ships it.
+    """
+    mapping = _MENDED if mended else {}
+    with torch.no_grad():
+        forward = _counted(lambda: model(example), mapping)
+    try:
+        step = _counted(lambda: torch.autograd.backward(scalar_of(model(example))), mapping)
+    finally:
+        model.zero_grad(set_to_none=True)
+    return forward, step
+
+
+def _counted(work: Callable[[], object], mapping: Mapping[Any, Callable[..., int]]) -> int:
+    with FlopCounterMode(display=False, custom_mapping=dict(mapping)) as counter:
         work()
     return int(counter.get_total_flops())
 
@@ -108,41 +143,6 @@ def _tensors(outputs: Any) -> list[Tensor]:
     return []
 
 
-def count_with_thop(model: nn.Module, example: Tensor) -> tuple[int, int]:
-    """Return (multiply-adds, parameters) as the package thop counts them.
-
-    Thop counts by the type of modules, so products written as functions are missed.
-
-    Args:
-        model: A model that nobody uses afterwards: thop leaves its hooks' buffers in it.
-        example: Its input.
-
-    Raises:
-        MissingDependencyError: thop is absent or does not load.
-    """
-    try:
-        from thop import profile
-        from thop.profile import register_hooks
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"thop does not load: {error}", where="--engine thop", hint="pip install thop"
-        ) from error
-    with torch.no_grad():
-        kin = _known_kin(model, register_hooks)
-        macs, parameters = profile(model, inputs=(example,), custom_ops=kin, verbose=False)
-    return int(macs), int(parameters)
-
-
-def _known_kin(model: nn.Module, known: Mapping[type, Any]) -> dict[type, Any]:
-    """Return thop's rule for each class whose parent it knows: it looks at exact types only."""
-    found: dict[type, Any] = {}
-    for kind in {type(module) for module in model.modules()} - set(known):
-        parent = next((base for base in kind.__mro__ if base in known), None)
-        if parent is not None and known[parent] is not None:
-            found[kind] = known[parent]
-    return found
-
-
 def _conv_backward(grad: Shape, x: Shape, weight: Shape, *rest: Any, out_shape: Any) -> int:
     # The rest are bias, stride, padding, dilation, transposed, output padding, groups and a mask.
     transposed, wanted = bool(rest[4]), rest[7]
@@ -162,6 +162,10 @@ def _attention_backward(
     return _attention(query, key, value) * 5 // 2
 
 
+def _product(_total: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> int:
+    return 2 * prod(left) * right[-1]
+
+
 def _fused_multiply_add(_x: Shape, *_: Any, out_shape: Shape, **__: Any) -> int:
     return 2 * prod(out_shape)
 
@@ -171,6 +175,8 @@ _MENDED: dict[Any, Callable[..., int]] = {
     _ATEN.convolution_backward: _conv_backward,
     _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention,
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    _ATEN.addmm_: _product,
+    _ATEN.baddbmm_: _product,
     _ATEN.addcmul: _fused_multiply_add,
     _ATEN.addcmul_: _fused_multiply_add,
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from neurocli.core.catalog import RoomCard, find_model, models, resolve, rooms
 from neurocli.core.config.load import config_from_plain, resolve_config
 from neurocli.core.config.presets import presets
 from neurocli.core.config.run import RunConfig
-from neurocli.core.errors import NotBuiltYetError, UsageError
+from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.names import matching
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Target:
         config: Its configuration.
         info: What its builder must know of the data.
         input_shape: Shape of one sample as its room counts it.
+        tokens_kept: Tokens left of a sample when its background is dropped; None for all.
     """
 
     name: str
@@ -39,15 +41,41 @@ class Target:
     config: RunConfig
     info: Mapping[str, Any]
     input_shape: tuple[int, ...]
+    tokens_kept: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as plain values: classes of configurations are made there."""
+        plain = self.config.model_dump(mode="json")
+        return _restored, (plain, dict(self.info), self.input_shape, self.tokens_kept)
 
     def formula(self) -> dict[str, Any]:
         """Return the closed-form cost of one sample.
 
         Raises:
-            NotBuiltYetError: The room has no closed formula.
+            NeuroError: The room has no closed formula.
         """
-        cost: dict[str, Any] = _room_function(self.room, "clip_cost")(self.config, self.info)
+        options = {} if self.tokens_kept is None else {"tokens_kept": self.tokens_kept}
+        count = _room_function(self.room, "clip_cost")
+        cost: dict[str, Any] = count(self.config, self.info, **options)
         return cost
+
+    def keeping(self, tokens: int) -> Target:
+        """Return the same model on samples whose background is dropped.
+
+        Args:
+            tokens: How many tokens are kept.
+
+        Raises:
+            UsageError: The room's models have no tokens to drop, or not so many.
+        """
+        count = _room_function(self.room, "clip_cost")
+        if "tokens_kept" not in signature(count).parameters:
+            raise UsageError(
+                f"{self.name} drops no background", where="--tokens-kept", hint="leave it out"
+            )
+        kept = replace(self, tokens_kept=tokens)
+        kept.formula()
+        return kept
 
     def build(self) -> nn.Module:
         """Return the untrained model in evaluation mode; weights do not change a cost."""
@@ -60,7 +88,6 @@ class Target:
         import torch
 
         shape = self._sample_shape()
-
         # Background is exactly 0 or a minimum; normal numbers keep every token.
         generator = torch.Generator().manual_seed(0)
         return torch.randn(*shape, generator=generator)
@@ -69,7 +96,7 @@ class Target:
         """Return how many numbers the model learns, by the room's formula and without torch.
 
         Raises:
-            NotBuiltYetError: The room has no closed formula.
+            NeuroError: The room has no closed formula.
         """
         return int(_room_function(self.room, "count_parameters")(self.config, self.info))
 
@@ -130,6 +157,17 @@ def find_target(
     return _target(room, found, {}, input_shape)
 
 
+def _restored(
+    plain: Mapping[str, Any],
+    info: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    tokens_kept: int | None,
+) -> Target:
+    config = config_from_plain(plain, "the process that asked")
+    room, card = find_model(config.model.name)
+    return Target(card.name, room, config, info, input_shape, tokens_kept)
+
+
 def is_checkpoint(name: str | Path) -> bool:
     """Return whether a user means a file: no known name, and it exists or looks like a path."""
     text = str(name)
@@ -177,14 +215,17 @@ def _target(
     default: Mapping[str, Any] = _room_function(room, "default_info")(config, input_shape)
     # What the data of a checkpoint told stands, unless another shape is asked for.
     merged = {**default, **info} if input_shape is None else {**info, **default}
+    told = getattr(import_module(str(room.cost).partition(":")[0]), "input_shape", None)
+    if told is not None:
+        merged["img_size"] = list(told(config, merged))
     shape = tuple(int(size) for size in merged["img_size"])
     return Target(config.model.name, room, config, merged, shape)
 
 
 def _room_function(room: RoomCard, name: str) -> Any:
     if room.cost is None:
-        raise NotBuiltYetError(
-            f"the cost of the {room.name} models cannot be told in this version",
+        raise NeuroError(
+            f"the room {room.name} does not tell what its models cost",
             hint="`neuro models list` shows the models of the other rooms",
         )
     module, _, _ = room.cost.partition(":")

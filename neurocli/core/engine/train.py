@@ -36,6 +36,8 @@ from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, Note, fan_out, ignore
 from neurocli.core.paths import folder_lock
 
+ALREADY_ENDED = "this run had already ended; nothing was done (--force trains it again)"
+
 
 class TrainOptions(TypedDict, total=False):
     """Name every option of `train`; they equal the flags of `neuro train`."""
@@ -122,8 +124,7 @@ def _train(team: Team, models: Sequence[str], options: TrainOptions) -> RunResul
         claimed = team.first_does(lambda: _claim(run_dir, config, data, options))
         again, record = claimed
         if record is not None:
-            note = "this run had already ended; nothing was done (--force trains it again)"
-            return result_from(run_dir, record, data, [*notes, note])
+            return result_from(run_dir, record, data, [*notes, ALREADY_ENDED])
         resume = team.first_then_rest(
             lambda: _resume_state(run_dir, data, listener) if again else None
         )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli.core.nn.ssd_block import Tokens, Work
+from neurocli.core.nn.values import is_true
 
 
 class Layout(NamedTuple):
@@ -75,7 +76,7 @@ def same_segment(segments: Tensor | None, start: int, length: int, lag: int) -> 
     here = segments[:, start : start + length]
     places = torch.arange(start - lag, start + length - lag, device=segments.device).clamp_(min=0)
     same = here == segments[:, places]
-    return None if bool(same.all()) else same.unsqueeze(-1)
+    return None if is_true(same.all(), usually=True) else same.unsqueeze(-1)
 
 
 def convolve(
@@ -157,7 +158,7 @@ def _reaches(segments: Tensor | None, start: int, length: int, lag: int) -> Tens
     last = segments.shape[1] - 1
     places = torch.arange(start + lag, start + length + lag, device=segments.device)
     same = segments[:, start : start + length] == segments[:, places.clamp_(max=last)]
-    return None if bool(same.all()) else same.unsqueeze(-1)
+    return None if is_true(same.all(), usually=True) else same.unsqueeze(-1)
 
 
 def convolve_back_before(ahead: Tensor, weights: Weights, segments: Tensor | None) -> Tensor:

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli.core.nn.sizes import CHUNKS, longest_chunk
+from neurocli.core.nn.values import is_true
 
 # Longest |a_end| of a chunk: u and 1/u then reach exp(64) = 6e27, which leaves float32 products
 # of any sane size finite and the smallest ones normal.
@@ -159,7 +160,7 @@ def choose_chunk(logs: Tensor, dtype: torch.dtype, chunk_size: int) -> int:
     for size in CHUNKS[CHUNKS.index(most) : -1]:
         padded = F.pad(span, (0, 0, 0, -span.shape[1] % size))
         total = torch.unflatten(padded, 1, (-1, size)).sum(2)
-        if not bool((total > _LIMIT[dtype]).any()):
+        if not is_true((total > _LIMIT[dtype]).any(), usually=False):
             return size
     return CHUNKS[-1]
 
@@ -187,7 +188,7 @@ def decays_of(tokens: Tokens, A: Tensor, sizes: Sizes, dtype: torch.dtype) -> De
     """Return u, dt/u and e of a block, and where the floor and the borders are."""
     logs = torch.unflatten(log_decays(tokens.dt, A), 1, (sizes.chunks, sizes.chunk))
     is_low = logs < _FLOOR[dtype]
-    free = ~is_low if bool(is_low.any()) else None
+    free = ~is_low if is_true(is_low.any(), usually=False) else None
     if free is not None:
         logs = logs.clamp(min=_FLOOR[dtype])
     summed = logs.cumsum(2)
@@ -202,7 +203,8 @@ def decays_of(tokens: Tokens, A: Tensor, sizes: Sizes, dtype: torch.dtype) -> De
 
 
 def _borders(segments: Tensor, sizes: Sizes, dtype: torch.dtype) -> Borders | None:
-    if bool((segments[:, :1] == segments[:, -1:]).all()):  # numbers never fall along a row
+    # Numbers never fall along a row.
+    if is_true((segments[:, :1] == segments[:, -1:]).all(), usually=True):
         return None
     own = torch.unflatten(segments[:, 1:], 1, (sizes.chunks, sizes.chunk))
     before = torch.unflatten(segments[:, :-1], 1, (sizes.chunks, sizes.chunk))[:, :, :1]

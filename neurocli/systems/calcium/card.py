@@ -57,6 +57,7 @@ ROOM = RoomCard(
     task_config=f"{_ROOM}.config:CalciumTaskBlock",
     open_data=f"{_ROOM}.data:open_data",
     figures=f"{_ROOM}.report:figures",
+    cost=f"{_ROOM}.cost:clip_cost",
     recognise=f"{_ROOM}.official:recognise",
     official_names=f"{_ROOM}.official:official_names",
     translate=f"{_ROOM}.seed_config:translate",

@@ -11,6 +11,9 @@ from neurocli.core.config.run import DataBlock, ModelBlock, TaskBlock
 
 # Frames before the centre of a window, and from the centre on.
 FIELDS = {"offset1": (0, 1), "offset5": (2, 3), "offset10": (5, 5), "offset36": (18, 18)}
+# Residual layers of three frames, and taps of the output layer.
+N_SKIPS = {"offset5": 1, "offset10": 3, "offset36": 16}
+LAST_TAPS = {"offset5": 2, "offset10": 3, "offset36": 3}
 DEFAULT_NEURONS = 150  # of a described session; used when no data say otherwise
 
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from neurocli.core.engine.export import OfficialWeights
 from neurocli.core.engine.weights import Recognised
 from neurocli.core.errors import NeuroError
-from neurocli.systems.calcium.config import FIELDS
-from neurocli.systems.calcium.models.encoder import N_SKIPS
+from neurocli.systems.calcium.config import FIELDS, N_SKIPS
 
 _OWN = re.compile(r"(inputs|trunks)\.(\d+)\.(.+)")
 _THEIRS = re.compile(r"(?:(\d+)\.)?(?:module\.)?(net\.\d+\.(?:module\.0\.)?(?:weight|bias))")

@@ -80,6 +80,12 @@ def default_info(config: RunConfig, input_shape: Sequence[int] | None = None) ->
     }
 
 
+def input_shape(config: RunConfig, info: Mapping[str, Any]) -> tuple[int]:
+    """Return the length of a latent with the gene vectors behind it."""
+    sizes = input_sizes(config, info)
+    return (sizes.neuro + sizes.n_genes * sizes.gene,)
+
+
 def count_parameters(config: RunConfig, info: Mapping[str, Any]) -> int:
     """Return how many numbers a model learns.
 
@@ -156,12 +162,13 @@ def clip_cost(config: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
         components["feed_forward"] = layers * 4 * tokens * width * inner
         components["output"] = 2 * width * out
     forward = sum(components.values())
+    read = _first_layers(components, model, sizes)
     shape = [sizes.neuro + sizes.n_genes * sizes.gene]
     return {
         "params": count_parameters(config, info),
         "macs": forward // 2,
         "flops": forward,
-        "flops_train_step": 3 * forward - 2 * sizes.neuro * (hidden if is_pair and hidden else out),
+        "flops_train_step": 3 * forward - read,
         "tokens": tokens,
         "tokens_total": tokens,
         "input_shape": shape,
@@ -187,6 +194,13 @@ def _solved_cost(config: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
         "input_shape": [sizes.neuro + sizes.n_genes * sizes.gene],
         "components": components,
     }
+
+
+def _first_layers(components: Mapping[str, int], model: GeneModelConfig, sizes: InputSizes) -> int:
+    """Return the operations that read the inputs; nobody needs gradients to those."""
+    if model.name == "gene_pair":
+        return 2 * (sizes.neuro + sizes.gene) * (model.hidden_dim or model.projection_dim)
+    return components["brain"] + components.get("genes", components.get("input", 0))
 
 
 def _dense(n_in: int, n_hidden: int | None, n_out: int) -> int:

@@ -10,6 +10,7 @@ from typing import cast
 from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import save_checkpoint
 from neurocli.core.engine.task import RunData
+from neurocli.core.engine.train import ALREADY_ENDED
 from neurocli.core.paths import durable_json
 from neurocli.systems.genes import export
 from neurocli.systems.genes.closed_run import (
@@ -98,4 +99,7 @@ def finish(asked: Asked, solution: Solution, data: RunData, *, floor: ClosedForm
 def write_metrics(result: AlignResult) -> None:
     """Write `metrics.json` beside a run."""
     record = {"schema": "neuro/align-genes/1", **result_values(result)}
+    # The file tells of the run, not of the call that wrote it: killed and gone on with, it is the
+    # same.
+    record["notes"] = [note for note in result.notes if note != ALREADY_ENDED]
     durable_json(result.run / "metrics.json", record)

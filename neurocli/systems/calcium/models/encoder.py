@@ -18,11 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neurocli.systems.calcium.config import FIELDS
+from neurocli.systems.calcium.config import FIELDS, LAST_TAPS, N_SKIPS
 from neurocli.systems.calcium.models.products import convolved
-
-N_SKIPS = {"offset5": 1, "offset10": 3, "offset36": 16}
-_LAST = {"offset5": 2, "offset10": 3, "offset36": 3}
 
 
 class Trunk(nn.Module):
@@ -45,7 +42,7 @@ class Trunk(nn.Module):
             self.skips = nn.ModuleList(
                 nn.Conv1d(hidden, hidden, 3) for _ in range(N_SKIPS[encoder])
             )
-            self.out = nn.Conv1d(hidden, outputs, _LAST[encoder])
+            self.out = nn.Conv1d(hidden, outputs, LAST_TAPS[encoder])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (L', B, D) for the first layer's output (L, B, H), before its GELU.

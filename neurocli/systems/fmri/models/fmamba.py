@@ -25,6 +25,7 @@ from neurocli.core.nn.gathered import any_over_ranks
 from neurocli.core.nn.mamba2 import Mamba2, RMSNorm, head_size
 from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 from neurocli.core.nn.shapes import ShapeError
+from neurocli.core.nn.values import is_true
 from neurocli.systems.fmri.models.embedder import TokenEmbedder
 from neurocli.systems.fmri.models.forecast import next_token_loss
 from neurocli.systems.fmri.models.patches import (
@@ -317,7 +318,8 @@ class FMamba(nn.Module):
         if self.training and self.token_mask == "union":
             # A batch that processes share has one union, or its tokens would depend on them.
             union = any_over_ranks(union)
-        if bool(~union.any() if self.token_mask == "union" else empty.any()):
+        nobody = ~union.any() if self.token_mask == "union" else empty.any()
+        if is_true(nobody, usually=False):
             raise NeuroError(
                 f"sample {int(empty.nonzero()[0])} of the batch has no brain token",
                 hint="check its brain mask and the input scaling, or set the token mask to none",

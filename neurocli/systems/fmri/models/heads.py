@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from neurocli.core.errors import NeuroError
 from neurocli.core.names import lookup
 from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
+from neurocli.core.nn.values import has_values
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.head_parts import mean_token, start_small
 from neurocli.systems.fmri.models.head_sizes import (
@@ -97,7 +98,9 @@ class ConvHead(nn.Module):
         Raises:
             NeuroError: A sample has too few tokens to be convolved four times.
         """
-        lengths = [features.shape[1]] if real is None else real.sum(1).tolist()
+        lengths = [features.shape[1]] * len(features)
+        if real is not None and has_values(real):
+            lengths = real.sum(1).tolist()
         _check_lengths(lengths)
         x = features.transpose(1, 2)
         for layer in self.conv_blocks:

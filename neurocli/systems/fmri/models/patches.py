@@ -16,6 +16,7 @@ from torch import Tensor
 
 from neurocli.core.errors import UsageError
 from neurocli.core.nn.shapes import ShapeError, expect_shape
+from neurocli.core.nn.values import has_values
 
 AXES = ("H", "W", "D", "T")
 
@@ -83,6 +84,8 @@ def check_clip(x: Tensor, expected: Sequence[int]) -> None:
                 where="x",
                 hint=f"expected {wanted}, got {tuple(x.shape[1:])}",
             )
+    if not has_values(x):
+        return
     finite = torch.isfinite(x).flatten(1)
     bad = (~finite.all(1)).nonzero()
     if bad.numel():
@@ -218,11 +221,34 @@ def kept_index(token_mask: Tensor) -> Tensor:
     >>> kept_index(torch.tensor([[False, True, True], [False, False, True]])).tolist()
     [[1, 2], [2, -1]]
     """
+    if not has_values(token_mask):  # nothing is known to be background
+        places = torch.arange(token_mask.shape[-1], device=token_mask.device)
+        return places.expand(token_mask.shape)
     if token_mask.ndim == 1:
         return token_mask.nonzero().squeeze(1)
     n_kept = int(token_mask.sum(1).max())
     order = token_mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n_kept]
     return order.masked_fill(~token_mask.gather(1, order), -1)
+
+
+def kept_pairs(token_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sample and place of the tokens that are kept, sample after sample.
+
+    Args:
+        token_mask: Mask (B,N).
+
+    Returns:
+        Two int64 tensors (M,) for M kept tokens.
+
+    >>> [part.tolist() for part in kept_pairs(torch.tensor([[False, True], [True, True]]))]
+    [[0, 1, 1], [1, 0, 1]]
+    """
+    if not has_values(token_mask):
+        n_samples, n_places = token_mask.shape
+        every = torch.arange(n_samples * n_places, device=token_mask.device)
+        return every // n_places, every % n_places
+    sample, place = token_mask.nonzero(as_tuple=True)
+    return sample, place
 
 
 def _product(sizes: Sequence[int]) -> int:

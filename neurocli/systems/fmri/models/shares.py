@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli.core.nn.sequence_parallel import WHOLE, Border, SequenceGroup
+from neurocli.core.nn.values import has_values
+from neurocli.systems.fmri.models.patches import kept_index, kept_pairs
 
 Borders = tuple[Border | None, Border | None]
 """Where scans from the beginning and from the end cross to other processes."""
@@ -106,7 +108,7 @@ def share_of(mask: Tensor, group: SequenceGroup, *, n_before: int) -> Share:
         NeuroError: There are fewer tokens than processes.
     """
     packed = mask.ndim == 2
-    sample, place = mask.nonzero(as_tuple=True) if packed else (None, mask.nonzero().squeeze(1))
+    sample, place = kept_pairs(mask) if packed else (None, kept_index(mask))
     rows = group.rows(len(place))
     n_own, rows = rows.stop - rows.start, slice(rows.start, min(rows.stop + 1, len(place)))
     is_own = torch.arange(rows.stop - rows.start, device=mask.device) < n_own
@@ -115,6 +117,9 @@ def share_of(mask: Tensor, group: SequenceGroup, *, n_before: int) -> Share:
         return Share(rows, n_own, None, place[rows], place[rows], is_own, borders)
     borders = _borders(group, sample, rows.start + n_own, rows.start, n_before)
     sample, place = sample[rows], place[rows]
+    if not has_values(mask):  # every token is kept, in one process
+        index = place.view_as(mask)
+        return Share(rows, n_own, sample, place, index, torch.ones_like(mask), borders)
     counts = sample.bincount(minlength=len(mask))
     real = torch.arange(int(counts.max()), device=mask.device) < counts.unsqueeze(1)
     index, own = torch.full_like(real, -1, dtype=place.dtype), real.clone()
@@ -140,6 +145,8 @@ def _borders(
 def laid_out(packed: Tensor, mask: Tensor) -> Tensor:
     """Lay packed tokens (M,F) out where a mask (B,K) is true: (B,K,F), zero elsewhere."""
     whole = packed.new_zeros(*mask.shape, packed.shape[-1])
+    if not has_values(mask):
+        return whole.copy_(packed.view_as(whole))
     whole[mask] = packed
     return whole
 

@@ -13,6 +13,7 @@ from neurocli.core.cost.command import profile
 from neurocli.core.cost.memory import StorageMeter
 from neurocli.core.cost.shadow import build_on_meta, shadow_of
 from neurocli.core.cost.stages import stage_rows, stages_of
+from neurocli.core.cost.target import Target
 from neurocli.core.errors import NeuroError
 
 N, D = 16, 64
@@ -88,10 +89,38 @@ def test_bytes_of_stages_by_hand() -> None:
     assert {row["mode"] for row in trained} == {"train"}
 
 
-def test_what_depends_on_values_is_left_out_by_name() -> None:
+class AsksValues(nn.Module):
+    """A model whose work depends on the values of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if float(x.sum()) > 0 else x
+
+
+def test_what_depends_on_values_is_left_out_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Target.build
+
+    def asking(target: Target) -> nn.Module:
+        return AsksValues() if target.name == "cebra" else build(target)
+
+    monkeypatch.setattr(Target, "build", asking)
     with pytest.raises(NeuroError, match="depends on the values") as caught:
-        profile("fmamba", preset="fmri/tiny", fake=True)
-    assert "fmamba" in str(caught.value)
-    both = profile("fmamba", "unet3d_xs", fake=True, mode="inference")
-    assert [name for name, _ in both.left_out] == ["fmamba"]
+        profile("cebra", fake=True)
+    assert "cebra" in str(caught.value)
+    both = profile("cebra", "unet3d_xs", fake=True, mode="inference")
+    assert [name for name, _ in both.left_out] == ["cebra"]
     assert [row["model"] for row in both.models] == ["unet3d_xs"]
+
+
+@pytest.mark.parametrize("name", ["fmamba", "cebra", "gene_sequence"])
+def test_every_room_is_followed_without_numbers(name: str) -> None:
+    shapes = {"fmamba": (24, 24, 24, 4), "cebra": (30,), "gene_sequence": (64, 8, 16)}
+    depth = {"fmamba": ["model.depth=2"]}
+    sizes = {"input_shape": shapes[name], "set": depth.get(name, [])}
+    real, fake = (
+        profile(name, runs=1, device="cpu", fake=is_fake, stage_wise=True, **sizes).models[0]  # type: ignore[arg-type]
+        for is_fake in (False, True)
+    )
+    for key in ("pam_inference_bytes", "pam_train_bytes"):
+        assert fake[key]["mean"] == pytest.approx(real[key]["mean"], rel=0.05), key
+    names = [[row["stage_name"] for row in record["stages"]] for record in (real, fake)]
+    assert names[0] == names[1]

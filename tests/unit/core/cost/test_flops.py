@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import nn
 
-from neurocli.core.cost.flops import count_forward, count_train_step, count_with_thop, scalar_of
+from neurocli.core.cost.flops import count_forward, count_modules, count_train_step, scalar_of
+from neurocli.core.cost.peers import count_with_deepspeed, count_with_thop
+from neurocli.core.nn.ssd import ssd_scan
 
 
 def _conv_forward(n: int, voxels: int, taps: int, channels_in: int, channels_out: int) -> int:
@@ -82,7 +86,73 @@ def test_scalar_of_takes_every_differentiable_output() -> None:
     assert y.grad.tolist() == [1.0, 1.0, 1.0]
 
 
-def test_thop_counts_modules() -> None:
+class _Scan(nn.Module):
+    """A scan of two heads of 8 with a state of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * self.scale
+        heads = torch.unflatten(x, -1, (2, 8))
+        maps = x[..., None, :4]
+        steps = x.new_full((*x.shape[:2], 2), 0.01)
+        found = ssd_scan(heads, steps, -x.new_ones(2), maps, maps, 64)
+        assert isinstance(found, torch.Tensor)
+        return found
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_scan_is_counted_with_and_without_numbers(device: str) -> None:
+    example = torch.randn(1, 128, 16).to(device)
+    model = _Scan().to(device)
+    # Two chunks of 64: scores 64 x 64 x 4, what is added to the state 4 x 64 x 16, and
+    # [scores | C] times [inputs ; state], 64 x (64 + 4) x 16. Two operations per multiply-add.
+    scores, added, mixed = 64 * 64 * 4, 4 * 64 * 16, 64 * (64 + 4) * 16
+    forward = 2 * 2 * (scores + added + mixed)
+    assert count_forward(model, example) == forward
+    # Backwards both gradients of every product; scores and states are computed once more.
+    assert count_train_step(model, example) == 3 * forward + 2 * 2 * (scores + added)
+
+
+def test_products_in_place_are_counted() -> None:
+    total, left, right = torch.zeros(2, 4), torch.zeros(2, 3), torch.zeros(3, 4)
+
+    class InPlace(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return total.addmm_(x, right)
+
+    assert count_forward(InPlace(), left) == 2 * 2 * 3 * 4
+
+
+def test_modules_have_their_own_counts() -> None:
+    model = nn.Sequential(nn.Linear(3, 5), nn.Sequential(nn.Linear(5, 7)))
+    found = count_modules(model, torch.zeros(2, 3))
+    assert found == {"": 200, "0": 60, "1": 140, "1.0": 140}
+
+
+def test_thop_counts_modules_and_its_faults_are_told() -> None:
     model = nn.Sequential(nn.Linear(3, 5, bias=False))
-    macs, parameters = count_with_thop(model, torch.randn(2, 3))
-    assert (macs, parameters) == (30, 15)
+    assert count_with_thop(model, torch.randn(2, 3)) == (30, 15, "agrees")
+    # Each of 2^3 places of a stride is counted once for each of its 2^3 taps.
+    twice = nn.Sequential(nn.ConvTranspose3d(4, 6, 2, stride=2, bias=False), nn.Flatten())
+    macs, _, why = count_with_thop(twice, torch.zeros(1, 4, 3, 3, 3))
+    assert macs == 8 * (27 * 8 * 4 * 6)
+    assert why == "ConvTranspose3d counted 8x"
+    _, _, why = count_with_thop(_Einsum(), torch.zeros(4, 5))
+    assert why == "products written as functions not seen, -100.0%"
+
+
+def test_deepspeed_counts_element_wise_work_and_no_einsum(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Not imported here: what it says when it is first imported must not reach stdout either.
+    if find_spec("deepspeed") is None:
+        pytest.skip("the extra is not installed")
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 7))
+    assert count_with_deepspeed(model, torch.zeros(2, 3)) == (200, 100, 62, "agrees")
+    flops, macs, parameters, why = count_with_deepspeed(_Einsum(), torch.zeros(4, 5))
+    assert (flops > 280, macs, parameters) == (True, 0, 35)
+    assert "einsum" in why
+    assert capsys.readouterr().out == ""

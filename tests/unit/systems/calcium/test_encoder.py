@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli import load_config
-from neurocli.systems.calcium.config import FIELDS
+from neurocli.systems.calcium.config import FIELDS, N_SKIPS
 from neurocli.systems.calcium.models.build import build
-from neurocli.systems.calcium.models.encoder import N_SKIPS, SessionEncoders
+from neurocli.systems.calcium.models.encoder import SessionEncoders
 from neurocli.systems.calcium.models.products import convolved
 
 
