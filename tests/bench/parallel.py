@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from measure import arguments, show
@@ -53,7 +54,7 @@ def step_seconds(procs: int, folder: Path) -> float:
     process.wait()
     reader.join()
     assert process.returncode == 0, f"--procs {procs} ended with {process.returncode}"
-    times = [after - before for before, after in zip(seen[1:-1], seen[2:], strict=True)]
+    times = [after - before for before, after in pairwise(seen[1:])]
     return statistics.median(times)
 
 
