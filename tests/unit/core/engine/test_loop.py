@@ -20,7 +20,6 @@ from neurocli.core.errors import (
     InputError,
     MissingDependencyError,
     NeuroError,
-    ,
     StoppedError,
     UsageError,
 )
