@@ -20,7 +20,6 @@ from neurocli.core.errors import (
     InputError,
     MissingDependencyError,
     NeuroError,
-    NotBuiltYetError,
     StoppedError,
     UsageError,
 )
@@ -410,7 +409,6 @@ def test_nothing_to_train_on(toy: ModuleType, tmp_path: Path, part: str) -> None
 @pytest.mark.parametrize(
     ("train", "run", "kind"),
     [
-        ({"parallel": "ddp"}, {}, NotBuiltYetError),
         ({"precision": "fp16"}, {}, UsageError),
         ({}, {"device": "xpu"}, MissingDependencyError),
         ({"schedule": "cosine_restarts", "warmup": 0.9}, {}, UsageError),
