@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from neurocli.core import events
+from neurocli.core.cost.command import FlopsResult, ProfileResult
 from neurocli.core.data.items import PrepareResult
 from neurocli.core.engine.judgement import EvalResult
 
@@ -76,12 +77,12 @@ def _split(out: Path, **_: Any) -> SimpleNamespace:
     )
 
 
-COST = SimpleNamespace(
+COST = FlopsResult(
     model="fmamba", params=10, macs=20, flops=40, flops_train_step=120, tokens=None,
     engine="formula", input_shape=[4, 4, 4, 2], notes=[], components={"scan": 30},
 )  # fmt: skip
 
-MEASURED = SimpleNamespace(
+MEASURED = ProfileResult(
     models=[
         {
             "model": "fmamba", "params": 10, "macs": 20,
@@ -355,7 +356,7 @@ def test_split_hands_over_only_what_was_given(neuro: Any, pretend: Any) -> None:
 
 
 def test_profile_shows_times_and_memory_and_what_failed(neuro: Any, pretend: Any) -> None:
-    failed = SimpleNamespace(**{**vars(MEASURED), "left_out": [("other", "not enough memory")]})
+    failed = replace(MEASURED, left_out=[("other", "not enough memory")])
     calls = pretend("profile", lambda *_, **__: failed)
     answer = neuro("profile", "fmamba", "other", "--input-shape", "4,4,4,2", "--stage_wise")
     assert answer.code == 3

@@ -65,6 +65,7 @@ def _command_lines(line: str) -> list[list[str]]:
     # `neuro a "$(neuro b)" | jq` holds two command lines; each must parse by itself.
     inner = re.findall(r"\$\((neuro [^)]*)\)", line)
     outer = re.sub(r"\$\([^)]*\)", "made.pth", line)
+    outer = re.sub(r"^torchrun .* -m neurocli ", "neuro ", outer)
     plain = [re.split(r" [|#] ", text)[0] for text in [outer, *inner]]
     return [shlex.split(text.partition(" #")[0])[1:] for text in plain]
 

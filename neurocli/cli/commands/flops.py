@@ -75,8 +75,8 @@ def _view(values: Mapping[str, Any]) -> list[Table | str]:
         facts([*((key, values[key]) for key in keys), ("input shape", values["input_shape"])])
     ]
     work = values["work"]
-    figures = [(f"flops of a {part}", work[part]) for part in ("step", "epoch", "run")]
-    figures += [(key.replace("_", " "), work[key]) for key in ("clips_per_epoch", "steps")]
+    figures = [(f"flops of a {part}", work.get(part)) for part in ("step", "epoch", "run")]
+    figures += [(key.replace("_", " "), work.get(key)) for key in ("clips_per_epoch", "steps")]
     shown.append(facts((name, told) for name, told in figures if told is not None))
     if values["engines"]:
         columns = ("engine", "params", "macs", "flops", "train step", "of formula", "why")
