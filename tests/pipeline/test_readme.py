@@ -112,6 +112,19 @@ def test_the_gene_block(root: Path, tmp_path: Path, command_line: None) -> None:
 
 
 @pytest.mark.slow
+def test_the_block_of_experiments_processes_and_costs(
+    root: Path, tmp_path: Path, command_line: None
+) -> None:
+    here = tmp_path / "here"
+    done = run(block_with(root, "--procs 2"), here, environment(root, tmp_path))
+    rows = (here / "study" / "integrated_experiment_results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+    assert (here / "study.html").is_file()
+    assert (here / "runs" / "two" / "ranks" / "rank-1.log").is_file()
+    assert "thop" in done.stdout
+
+
+@pytest.mark.slow
 def test_the_chained_block_and_python(root: Path, tmp_path: Path, command_line: None) -> None:
     env = environment(root, tmp_path)
     block = next(body for body in blocks(root, "bash") if '"$(neuro train' in body)
@@ -129,7 +142,7 @@ def test_no_other_command_stands_in_the_readme(root: Path) -> None:
         "bash examples/quickstart.sh",
         SETUP,
     ]
-    assert len(others) == 7  # those that run above
+    assert len(others) == 8  # those that run above
     assert SETUP in (root / ".ci" / "run").read_text()
 
 
