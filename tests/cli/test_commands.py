@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from neurocli.core import events
+from neurocli.core.cost.engines import FlopsResult
 from neurocli.core.data.items import PrepareResult
 from neurocli.core.engine.judgement import EvalResult
 
@@ -76,9 +77,11 @@ def _split(out: Path, **_: Any) -> SimpleNamespace:
     )
 
 
-COST = SimpleNamespace(
+COST = FlopsResult(
     model="fmamba", params=10, macs=20, flops=40, flops_train_step=120, tokens=None,
     engine="formula", input_shape=[4, 4, 4, 2], notes=[], components={"scan": 30},
+    work={"clip": 120, "step": 960, "epoch": None, "run": None, "clips_per_epoch": None,
+          "steps": None},
 )  # fmt: skip
 
 MEASURED = SimpleNamespace(
@@ -92,7 +95,7 @@ MEASURED = SimpleNamespace(
             "input_shape": [4, 4, 4, 2], "device": "cpu",
         }
     ],
-    left_out=[], notes=[],
+    left_out=[], notes=[], files=[],
 )  # fmt: skip
 
 REPORT = SimpleNamespace(out=Path("r.html"), runs=["a"], notes=["no test part"], plan=None)
