@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from neurocli.core import events
-from neurocli.core.cost.command import FlopsResult, ProfileResult
+from neurocli.core.cost.engines import FlopsResult
 from neurocli.core.data.items import PrepareResult
 from neurocli.core.engine.judgement import EvalResult
 
@@ -80,9 +80,11 @@ def _split(out: Path, **_: Any) -> SimpleNamespace:
 COST = FlopsResult(
     model="fmamba", params=10, macs=20, flops=40, flops_train_step=120, tokens=None,
     engine="formula", input_shape=[4, 4, 4, 2], notes=[], components={"scan": 30},
+    work={"clip": 120, "step": 960, "epoch": None, "run": None, "clips_per_epoch": None,
+          "steps": None},
 )  # fmt: skip
 
-MEASURED = ProfileResult(
+MEASURED = SimpleNamespace(
     models=[
         {
             "model": "fmamba", "params": 10, "macs": 20,
@@ -93,12 +95,10 @@ MEASURED = ProfileResult(
             "input_shape": [4, 4, 4, 2], "device": "cpu",
         }
     ],
-    left_out=[], notes=[],
+    left_out=[], notes=[], files=[],
 )  # fmt: skip
 
-REPORT = SimpleNamespace(
-    out=Path("r.html"), runs=["a"], files={}, notes=["no test part"], plan=None
-)
+REPORT = SimpleNamespace(out=Path("r.html"), runs=["a"], notes=["no test part"], plan=None)
 
 CONTRACT = {
     "preprocess": (
@@ -250,7 +250,7 @@ def test_train_hands_over_every_flag(neuro: Any, pretend: Any) -> None:
     assert args == ("a", "b*")
     options.pop("listener")
     assert options == {
-        "pretrain": "ar", "task": "sex", "task_type": "classification", "data": [Path("d")],
+        "pretrain": "ar", "task": "sex", "task_type": "classification", "data": Path("d"),
         "split": Path("s"), "epochs": 3, "steps": 9, "batch_size": 2, "lr": 1e-3,
         "seeds": (1, 2, 3, 7), "folds": 5, "precision": "bf16", "init_from": Path("c.pth"),
         "resume": Path("r"), "freeze": True, "parallel": "none", "accumulate": 4, "ema": 0.9,
@@ -356,7 +356,7 @@ def test_split_hands_over_only_what_was_given(neuro: Any, pretend: Any) -> None:
 
 
 def test_profile_shows_times_and_memory_and_what_failed(neuro: Any, pretend: Any) -> None:
-    failed = replace(MEASURED, left_out=[("other", "not enough memory")])
+    failed = SimpleNamespace(**{**vars(MEASURED), "left_out": [("other", "not enough memory")]})
     calls = pretend("profile", lambda *_, **__: failed)
     answer = neuro("profile", "fmamba", "other", "--input-shape", "4,4,4,2", "--stage_wise")
     assert answer.code == 3

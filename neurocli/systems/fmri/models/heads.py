@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from neurocli.core.errors import NeuroError
 from neurocli.core.names import lookup
-from neurocli.core.nn.sequence_parallel import WHOLE, SequenceGroup
 from neurocli.core.nn.values import has_values
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.models.head_parts import mean_token, start_small
@@ -30,7 +29,6 @@ from neurocli.systems.fmri.models.head_sizes import (
     shortest_conv_input,
 )
 from neurocli.systems.fmri.models.heads_mamba import MambaFinalNormHead, MambaHead
-from neurocli.systems.fmri.models.shares import counted, whole_features
 
 
 class ClassifierOutput(TypedDict):
@@ -53,17 +51,14 @@ class MlpHead(nn.Module):
         self.head = nn.Linear(embed_dim, n_outputs)
         start_small(self)
 
-    def forward(
-        self, features: Tensor, real: Tensor | None = None, *, group: SequenceGroup = WHOLE
-    ) -> Tensor:
+    def forward(self, features: Tensor, real: Tensor | None = None) -> Tensor:
         """Return outputs (B, n_outputs).
 
         Args:
             features: Token features (B,K,E).
             real: Mask (B,K) of the tokens that count; None for all.
-            group: The processes that share the tokens.
         """
-        return cast(Tensor, self.head(mean_token(features, real, group=group)))
+        return cast(Tensor, self.head(mean_token(features, real)))
 
 
 class ConvHead(nn.Module):
@@ -98,9 +93,10 @@ class ConvHead(nn.Module):
         Raises:
             NeuroError: A sample has too few tokens to be convolved four times.
         """
-        lengths = [features.shape[1]] * len(features)
-        if real is not None and has_values(real):
-            lengths = real.sum(1).tolist()
+        lengths = [features.shape[1]]
+        if real is not None:
+            whole = lengths * len(features)
+            lengths = real.sum(1).tolist() if has_values(real) else whole
         _check_lengths(lengths)
         x = features.transpose(1, 2)
         for layer in self.conv_blocks:
@@ -193,11 +189,8 @@ class FMambaWithHead(nn.Module):
         Raises:
             NeuroError: The clip does not fit the backbone, or leaves the head too few tokens.
         """
-        output, group = self.model(x, brain), self.model.sequence
+        output = self.model(x, brain)
+        index = output["token_index"]
+        real = index >= 0 if index.ndim == 2 else None
         features = output["features"]
-        if isinstance(self.output_head, MlpHead):
-            logits = self.output_head(features, counted(output, group), group=group)
-        else:
-            # Other heads mix tokens, so every process reads the features of all.
-            logits = self.output_head(*whole_features(output, group))
-        return ClassifierOutput(logits=logits, features=features)
+        return ClassifierOutput(logits=self.output_head(features, real), features=features)
