@@ -80,6 +80,8 @@ def _split(out: Path, **_: Any) -> SimpleNamespace:
 COST = FlopsResult(
     model="fmamba", params=10, macs=20, flops=40, flops_train_step=120, tokens=None,
     engine="formula", input_shape=[4, 4, 4, 2], notes=[], components={"scan": 30},
+    work={"clip": 120, "step": 960, "epoch": None, "run": None, "clips_per_epoch": None,
+          "steps": None},
 )  # fmt: skip
 
 MEASURED = ProfileResult(
@@ -93,7 +95,7 @@ MEASURED = ProfileResult(
             "input_shape": [4, 4, 4, 2], "device": "cpu",
         }
     ],
-    left_out=[], notes=[],
+    left_out=[], notes=[], files=[],
 )  # fmt: skip
 
 REPORT = SimpleNamespace(

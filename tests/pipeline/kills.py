@@ -88,8 +88,11 @@ def fork_run(
             try:
                 os.dup2(errors.fileno(), 2)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                # Whoever runs this may have put other streams in their place.
+                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
                 _tell_points(write)
                 code = neuro(words)
+                sys.stderr.flush()
             finally:
                 os._exit(code)
         os.close(write)

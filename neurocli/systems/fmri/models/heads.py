@@ -98,9 +98,10 @@ class ConvHead(nn.Module):
         Raises:
             NeuroError: A sample has too few tokens to be convolved four times.
         """
-        lengths = [features.shape[1]] * len(features)
-        if real is not None and has_values(real):
-            lengths = real.sum(1).tolist()
+        lengths = [features.shape[1]]
+        if real is not None:
+            whole = lengths * len(features)
+            lengths = real.sum(1).tolist() if has_values(real) else whole
         _check_lengths(lengths)
         x = features.transpose(1, 2)
         for layer in self.conv_blocks:

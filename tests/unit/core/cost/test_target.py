@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neurocli.core.cost.target import find_target
-from neurocli.core.errors import ConfigError, NotBuiltYetError, UsageError
+from neurocli.core.errors import ConfigError, NeuroError, UsageError
 
 
 def test_a_target_builds_what_its_formula_counts() -> None:
@@ -44,5 +44,5 @@ def test_the_patch_must_divide_the_shape() -> None:
 def test_a_room_without_a_formula_says_so() -> None:
     target = find_target("fmamba")
     other = replace(target, room=replace(target.room, cost=None))
-    with pytest.raises(NotBuiltYetError, match="cannot be told"):
+    with pytest.raises(NeuroError, match="does not tell what its models cost"):
         other.formula()

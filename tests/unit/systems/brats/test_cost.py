@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from neurocli.core.config.load import load_config
-from neurocli.core.cost.flops import count_on
+from neurocli.core.cost.flops import count_both, on_shapes
 from neurocli.core.cost.target import find_target
 from neurocli.core.errors import UsageError
 from neurocli.systems.brats.config import BranchNetConfig
@@ -90,7 +90,11 @@ def test_odd_grids_cost_what_they_are_filled_to() -> None:
 def test_training_steps_of_inverted_residuals_at_full_size(settings: list[str]) -> None:
     rows = ["model.stem=mobilenetv2", "model.encoder=mobilenetv2", *settings]
     target = find_target("unet3d_xs", settings=rows, input_shape=(16, 16, 32))
-    forward, train, params, _ = count_on(target.build, target.example)
+    (forward, train, params), _ = on_shapes(
+        target.build,
+        target.example,
+        lambda model, x: (*count_both(model, x), sum(w.numel() for w in model.parameters())),
+    )
     cost = target.formula()
     assert (cost["flops"], cost["flops_train_step"], cost["params"]) == (forward, train, params)
 

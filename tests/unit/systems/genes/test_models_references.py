@@ -183,8 +183,9 @@ def test_costs_of_a_linear_pair_by_hand() -> None:
     assert count_parameters(config, info) == (P + 1) * E + (D + 1) * E + 1
     cost = clip_cost(config, info)
     assert cost["components"] == {"brain": 2 * P * E, "gene": 2 * D * E}
-    # Backward costs twice the forward, but nobody asks for the gradient of a latent.
-    assert cost["flops_train_step"] == 3 * cost["flops"] - 2 * P * E
+    # Backward costs twice the forward, but nobody asks for the gradient of a latent or of a
+    # gene's vector: both are data.
+    assert cost["flops_train_step"] == 3 * cost["flops"] - 2 * P * E - 2 * D * E
     for shape in ((P, G), (P, 0, D)):
         with pytest.raises(UsageError, match="is no size of latents and genes"):
             default_info(config, shape)
