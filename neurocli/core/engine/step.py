@@ -8,7 +8,7 @@ samples. What is not finite is never applied.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +74,7 @@ def _take_step(
     state.optimizer.zero_grad(set_to_none=True)
     losses: list[torch.Tensor] = []
     logs: dict[str, float] = {}
+    shares: dict[str, float] = {}  # of the step's samples, by name: some batches have more to tell
     people: list[str] = []
     if len(sizes) > 1 and state.task.joins_batches:
         group = [_joined(state, list(group), own)]
@@ -87,10 +88,12 @@ def _take_step(
             loss = output.loss if share == 1.0 else output.loss * share
             state.holder.backward(state.precision, loss)
         losses.append(loss.detach())
-        for name, value in output.logs.items():
-            logs[name] = logs.get(name, 0.0) + float(value) * (own[number] / sum(sizes))
+        for name, value in output.logs.items() if own[number] else ():
+            part = own[number] / sum(sizes)
+            logs[name] = logs.get(name, 0.0) + float(value) * part
+            shares[name] = shares.get(name, 0.0) + part
         people += [str(person) for person in batch.get("participant", ())]
-    loss_value, norm, is_spike, logs = _apply(state, losses, logs)
+    loss_value, norm, is_spike, logs = _apply(state, losses, logs, shares)
     logs = {"loss": loss_value, "lr": lr, "grad_norm": norm, **logs}
     if not _is_sound(state, loss_value, norm):
         logs["skipped"] = 1.0
@@ -121,7 +124,10 @@ def _share(state: RunState, output: StepOutput, own: int, size: int) -> float:
 
 
 def _apply(
-    state: RunState, losses: list[torch.Tensor], logs: dict[str, float]
+    state: RunState,
+    losses: list[torch.Tensor],
+    logs: dict[str, float],
+    shares: dict[str, float],
 ) -> tuple[float, float, bool, dict[str, float]]:
     limit, holder = state.config.train.clip_norm, state.holder
     norm = holder.clip(state.precision, state.optimizer, state.trained, limit)
@@ -129,10 +135,11 @@ def _apply(
     pair = torch.stack([torch.stack(losses).sum().float(), norm.float()])
     loss_value, norm_value = pair.tolist()
     if not holder.team.is_alone:
-        together = holder.team.n_together  # ranks that all tell of the same samples
-        summed = [loss_value / holder.team.n_ranks, *(v / together for v in logs.values())]
-        loss_value, *values = holder.team.total(torch.tensor(summed, dtype=torch.float64)).tolist()
-        logs = dict(zip(logs, values, strict=True))
+        # Names and all, since a rank may have nothing to tell of its part of the batch.
+        told = holder.team.gather((loss_value, logs, shares))
+        loss_value = sum(loss for loss, _, _ in told) / holder.team.n_ranks
+        logs, shares = (_summed([part[at] for part in told]) for at in (1, 2))
+    logs = {name: value / shares[name] for name, value in logs.items()}
     is_sound = _is_sound(state, loss_value, norm_value)
     is_spike = is_sound and state.guard.is_spike(norm_value)
     if is_sound and not is_spike:
@@ -142,6 +149,11 @@ def _apply(
     else:
         holder.skip(state.precision)
     return loss_value, norm_value, is_spike, logs
+
+
+def _summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
 def _is_sound(state: RunState, loss: float, norm: float) -> bool:
