@@ -9,9 +9,11 @@ from importlib import import_module
 
 from neurocli.core.errors import NeuroError
 from neurocli.core.experiment.columns import RUNS_TABLE, Row
+from neurocli.core.experiment.contest import TABLE
 from neurocli.core.report.arms import PairedRow, arms_of, paired_rows
 from neurocli.core.report.collect import Run
 from neurocli.core.report.costs import Costs, costs_of
+from neurocli.core.report.differences import Differences, read_differences
 from neurocli.core.report.experiment import epoch_rows, run_rows, stage_rows
 from neurocli.core.report.figures import Figure, Panel, draw
 from neurocli.core.report.overview import (
@@ -94,6 +96,12 @@ class Material:
     def shown_pairs(self) -> list[tuple[str, ...]]:
         """Return the first tests as cells."""
         return [row.cells for row in self.pairs[:_MAX_PAIRS]]
+
+    @cached_property
+    def differences(self) -> Differences | None:
+        """Return what an experiment recorded of its models' differences, where it compared them."""
+        there = self.sources.tables.get(TABLE)
+        return None if there is None else read_differences(there.parent)
 
     @cached_property
     def costs(self) -> list[tuple[str, ...]]:
