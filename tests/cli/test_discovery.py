@@ -11,7 +11,8 @@ import pytest
 
 from neurocli.cli.commands import doctor
 from neurocli.core import checkup
-from neurocli.core.catalog import models
+from neurocli.core.catalog import models, rooms
+from neurocli.core.config.load import load_config
 from neurocli.core.config.presets import presets
 from neurocli.core.engine.export import ExportResult
 
@@ -96,6 +97,24 @@ def test_config_validate(neuro: Any, tmp_path: Path, text: str, code: int, said:
     answer = neuro("config", "validate", path, "--model", "fmamba")
     assert answer.code == code
     assert said in answer.out + answer.err
+
+
+def test_config_show_of_a_preset_takes_the_first_model_of_its_room(
+    neuro: Any, tmp_path: Path
+) -> None:
+    first = rooms()["brats"].models[0].name
+    answer = neuro("config", "show", "-p", "brats/tiny", "--json")
+    assert answer.code == 0
+    assert answer.json["config"] == load_config("brats/tiny").model_dump(mode="json")
+    assert answer.json["config"]["model"]["name"] == first
+    assert answer.json["origins"]["model.name"] == "default"
+    assert f"shown for {first}" in answer.err
+    # A file that names a model is heard, and without a preset there is no room to choose from.
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model: {name: unetr}\n", encoding="utf-8")
+    named = neuro("config", "show", "-p", "brats/tiny", "-c", mine, "--json")
+    assert (named.json["config"]["model"]["name"], "shown for" in named.err) == ("unetr", False)
+    assert "model.name: missing" in neuro("config", "show").err
 
 
 def test_config_validate_without_a_model_says_what_is_missing(neuro: Any, tmp_path: Path) -> None:

@@ -42,9 +42,18 @@ def show(
 
     Defaults < model row < preset < --config < --set: the latest wins.
     """
-    from neurocli.core.config.load import resolve_config
+    from neurocli.core.config.load import first_model, resolve_config
 
-    resolved = resolve_config(model=model, preset=preset, config=config, settings=settings or ())
+    resolved = resolve_config(
+        model=model,
+        preset=preset,
+        config=config,
+        settings=settings or (),
+        otherwise=None if preset is None else first_model(preset),
+    )
+    if resolved.origins["model.name"] == "default":
+        name = resolved.config.model.name
+        sink().note(f"no model is named; shown for {name}, the first of the room of {preset}")
     # JSON values: what is shown is what a run folder will hold.
     plain = resolved.config.model_dump(mode="json")
     rows = [

@@ -60,11 +60,19 @@ def load_config(
         UsageError: An unknown preset or model.
     """
     settings = (set,) if isinstance(set, str) else set
-    first: Layer = {"model.name": Leaf(_first_model(preset), "default")}
+    first = {"model.name": Leaf(first_model(preset), "default")}
     return check_layers([first, *_layers(model, preset, config, settings, None)]).config
 
 
-def _first_model(preset: str | None) -> str:
+def first_model(preset: str | None) -> str:
+    """Return the model that is meant where nothing names one: the first of the room.
+
+    Args:
+        preset: Preset name, which tells the room; None for the first room.
+
+    Raises:
+        UsageError: An unknown preset.
+    """
     room = find_preset(preset).room if preset is not None else next(iter(rooms()))
     return rooms()[room].models[0].name
 
@@ -77,6 +85,7 @@ def resolve_config(
     settings: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Plain]] | None = None,
     weights: Layer | None = None,
+    otherwise: str | None = None,
 ) -> Resolved:
     """Merge all layers and check them.
 
@@ -88,13 +97,15 @@ def resolve_config(
         flags: Dotted key -> (flag as typed, value) of named flags that were given.
         weights: Keys that the weights of `--init-from` fix; they win over defaults and presets,
             and what the user says otherwise is refused.
+        otherwise: Model where nothing names one, told as of origin "default"; None asks for one.
 
     Raises:
         ConfigError: Something is wrong; all findings at once.
         UsageError: An unknown preset or model, or a key that does not fit the weights.
     """
     fixed = weights or {}
-    resolved = check_layers(_layers(model, preset, config, settings, flags, fixed))
+    first = {} if otherwise is None else {"model.name": Leaf(otherwise, "default")}
+    resolved = check_layers([first, *_layers(model, preset, config, settings, flags, fixed)])
     for key, leaf in fixed.items():
         if resolved.origins.get(key) == leaf.origin:
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Any
 
 from neurocli.core.data.documents import read_json
 from neurocli.core.errors import InputError
+from neurocli.core.experiment.columns import Epochs
 from neurocli.core.experiment.plan import PlannedRun
 
 PROFILE = "profile.json"
 TEST_FOLDER = Path("evaluations") / "test"
-Epochs = Mapping[int, Mapping[str, Mapping[str, float]]]
 _NOT_METRICS = ("loss", "lr", "grad_norm", "skipped", "spike")
 
 
@@ -52,11 +52,18 @@ class RunFacts:
         """Return a metric of the test part, or of another part at the best epoch."""
         if part == "run":
             return self.best_epoch if metric == "best_epoch" else None
-        if part == "test":
-            found = self.test.get("metrics", {}).get(metric)
-        else:
-            found = self.epochs.get(self.best_epoch or -1, {}).get(part, {}).get(metric)
+        found = self._scores(part).get(metric)
         return found if found is not None and isfinite(found) else None
+
+    def names(self, part: str) -> Iterable[str]:
+        """Return the metrics of the test part, or of another part at the best epoch."""
+        return self._scores(part)
+
+    def _scores(self, part: str) -> Mapping[str, float | None]:
+        if part == "test":
+            found: Mapping[str, float | None] = self.test.get("metrics", {})
+            return found
+        return self.epochs.get(self.best_epoch or -1, {}).get(part, {})
 
 
 def read_facts(run: PlannedRun, folder: Path) -> RunFacts:

@@ -11,23 +11,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from neurocli.core.experiment.columns import (
+    EPOCHS_TABLE,
+    MODELS_TABLE,
+    MODELS_TIDY,
+    RUNS_TABLE,
+    STAGE_COLUMNS,
+    STAGES_TABLE,
+    table_text,
+)
 from neurocli.core.paths import durable_write
 from neurocli.core.report.figures import Panel, png_of
 from neurocli.core.report.material import Material
 from neurocli.core.report.page_parts import scatter_page
 from neurocli.core.report.tables import (
-    EPOCHS_FILE,
     FOREIGN,
-    MODELS_FILE,
-    MODELS_TIDY_FILE,
-    RUNS_FILE,
-    STAGE_COLUMNS,
-    STAGES_FILE,
-    epoch_columns,
+    epochs_text,
     models_text,
     models_tidy_text,
-    run_columns,
-    table_text,
+    runs_text,
 )
 
 CURVES_PNG = "learning_curves.png"
@@ -103,13 +105,13 @@ def _tables(material: Material) -> Iterator[tuple[str, str, Callable[[], str]]]:
     rows, epochs, stages = material.run_rows, material.epoch_rows, material.stage_rows
     if not rows:
         return
-    yield RUNS_FILE, "one row per run", lambda: table_text(run_columns(rows), rows)
-    yield MODELS_FILE, "mean and SD by model", lambda: models_text(rows)
-    yield MODELS_TIDY_FILE, "the same, one row per metric", lambda: models_tidy_text(rows)
+    yield RUNS_TABLE, "one row per run", lambda: runs_text(rows)
+    yield MODELS_TABLE, "mean and SD by model", lambda: models_text(rows)
+    yield MODELS_TIDY, "the same, one row per metric", lambda: models_tidy_text(rows)
     if epochs:
-        yield EPOCHS_FILE, "one row per epoch", lambda: table_text(epoch_columns(epochs), epochs)
+        yield EPOCHS_TABLE, "one row per epoch", lambda: epochs_text(epochs)
     # Without a profile the table has its header alone, which says that nothing was measured.
-    yield STAGES_FILE, "memory by stage", lambda: table_text(STAGE_COLUMNS, stages)
+    yield STAGES_TABLE, "memory by stage", lambda: table_text(STAGE_COLUMNS, stages)
     if material.pairs:
         yield (
             PAIRS_FILE,

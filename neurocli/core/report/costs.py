@@ -84,6 +84,9 @@ def costs_of(run: Run, profiles: Sequence[Profile] = ()) -> Costs:
     if counted:
         sources["flops"] = FORMULA
     row, source = _measured(run, [*own_profiles(run), *profiles])
+    flops = as_number(counted.get("flops"))
+    if flops is None and (flops := as_number(row.get("flops"))) is not None:
+        sources["flops"] = source
     known: dict[str, float | None] = {
         "pam_train": as_number(as_mapping(row.get("pam_train_bytes")).get("mean")),
         "pam_inference": as_number(as_mapping(row.get("pam_inference_bytes")).get("mean")),
@@ -93,7 +96,7 @@ def costs_of(run: Run, profiles: Sequence[Profile] = ()) -> Costs:
     stages = row.get("stages")
     return Costs(
         as_number(params),
-        as_number(counted.get("flops")),
+        flops,
         **known,
         stages=[as_mapping(stage) for stage in stages] if isinstance(stages, list) else [],
         sources=sources,

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from neurocli.core.experiment.columns import Epochs
 from neurocli.core.report.records import RecordReader, Table, as_number, as_numbers
 
 Points = tuple[tuple[float, float], ...]
+_ByEpoch = dict[int, dict[str, dict[str, float]]]
 _Series = dict[tuple[str, str], dict[float, float]]
 _NO_SCALARS = ("event", "step", "epoch", "lr", "grad_norm", "skipped", "spike")
 
@@ -21,14 +23,14 @@ class Curves:
         loss: (step, value) of the training loss.
         metrics: (part, name) -> (step, value).
         source: File of the metrics.
-        epochs: Epoch -> its numbers: `train_loss` and other scalars of training as means over its
-            logged steps, and `<part>_<name>` of its judgements.
+        epochs: Epoch -> part -> its numbers; scalars of training that the log does not give for
+            the whole epoch are means over its logged steps.
     """
 
     loss: Points = ()
     metrics: Mapping[tuple[str, str], Points] = field(default_factory=dict)
     source: str = "log.jsonl"
-    epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    epochs: Epochs = field(default_factory=dict)
 
 
 def read_curves(reader: RecordReader) -> Curves:
@@ -37,7 +39,7 @@ def read_curves(reader: RecordReader) -> Curves:
     losses: dict[float, float] = {}
     scalars: dict[float, tuple[int, dict[str, float]]] = {}
     metrics: _Series = {}
-    epochs: dict[int, dict[str, float]] = {}
+    epochs: _ByEpoch = {}
     n_repeated = 0
     for line in reader.lines("log.jsonl"):
         step = as_number(line.get("step"))
@@ -53,7 +55,7 @@ def read_curves(reader: RecordReader) -> Curves:
             for name, value in as_numbers(line.get("metrics")).items():
                 if value is not None:
                     metrics.setdefault((part, name), {})[step] = value
-                    epochs.setdefault(epoch, {})[f"{part}_{name}"] = value
+                    epochs.setdefault(epoch, {}).setdefault(part, {})[name] = value
     _add_means(scalars, epochs)
     if n_repeated:
         reader.problems.append(
@@ -72,17 +74,14 @@ def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _add_means(
-    scalars: Mapping[float, tuple[int, Mapping[str, float]]], epochs: dict[int, dict[str, float]]
-) -> None:
+def _add_means(scalars: Mapping[float, tuple[int, Mapping[str, float]]], epochs: _ByEpoch) -> None:
     grouped: dict[tuple[int, str], list[float]] = {}
     for epoch, values in scalars.values():
         for name, value in values.items():
-            grouped.setdefault((epoch, f"train_{name}"), []).append(value)
+            grouped.setdefault((epoch, name), []).append(value)
     for (epoch, name), own in grouped.items():
-        # A judgement of the training part says more than a mean over its steps, but not for loss.
-        if name == "train_loss" or name not in epochs.get(epoch, {}):
-            epochs.setdefault(epoch, {})[name] = sum(own) / len(own)
+        # What was told of the whole epoch says more than the steps that happened to be logged.
+        epochs.setdefault(epoch, {}).setdefault("train", {}).setdefault(name, sum(own) / len(own))
 
 
 def _metrics_csv(table: Table) -> dict[tuple[str, str], Points]:

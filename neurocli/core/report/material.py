@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 
-from neurocli.core.catalog import find_model
 from neurocli.core.errors import NeuroError
+from neurocli.core.experiment.columns import RUNS_TABLE, Row
+from neurocli.core.experiment.contest import TABLE
 from neurocli.core.report.arms import PairedRow, arms_of, paired_rows
 from neurocli.core.report.collect import Run
 from neurocli.core.report.costs import Costs, costs_of
+from neurocli.core.report.differences import Differences, read_differences
 from neurocli.core.report.experiment import epoch_rows, run_rows, stage_rows
 from neurocli.core.report.figures import Figure, Panel, draw
 from neurocli.core.report.overview import (
@@ -26,7 +28,7 @@ from neurocli.core.report.overview import (
 )
 from neurocli.core.report.scatter import Scatter, scatter_of
 from neurocli.core.report.sources import Sources
-from neurocli.core.report.tables import RUNS_FILE, Row, mean_columns, model_means
+from neurocli.core.report.tables import mean_columns, model_means, room_of
 from neurocli.core.report.text import number_text
 
 _MAX_PAIRS = 40
@@ -85,15 +87,21 @@ class Material:
     @property
     def _source(self) -> str:
         """Return where the table of runs can be looked up."""
-        there = self.sources.tables.get(RUNS_FILE)
+        there = self.sources.tables.get(RUNS_TABLE)
         if there is not None:
-            return f"{there.parent.name}/{RUNS_FILE}"
-        return f"{self.folder}/{RUNS_FILE}" if self.folder else "result.json and metrics.json"
+            return f"{there.parent.name}/{RUNS_TABLE}"
+        return f"{self.folder}/{RUNS_TABLE}" if self.folder else "result.json and metrics.json"
 
     @property
     def shown_pairs(self) -> list[tuple[str, ...]]:
         """Return the first tests as cells."""
         return [row.cells for row in self.pairs[:_MAX_PAIRS]]
+
+    @cached_property
+    def differences(self) -> Differences | None:
+        """Return what an experiment recorded of its models' differences, where it compared them."""
+        there = self.sources.tables.get(TABLE)
+        return None if there is None else read_differences(there.parent)
 
     @cached_property
     def costs(self) -> list[tuple[str, ...]]:
@@ -245,11 +253,8 @@ def _drawn(panel: Panel, caption: str, alt: str) -> Figure:
 
 def room_module(run: Run) -> str | None:
     """Return the module that draws a run's room, None where there is none."""
-    try:
-        room, _ = find_model(run.model)
-    except NeuroError:
-        return None
-    return None if room.figures is None else room.figures.partition(":")[0]
+    room = room_of(run.model)
+    return None if room is None or room.figures is None else room.figures.partition(":")[0]
 
 
 def citations(runs: Sequence[Run]) -> list[str]:

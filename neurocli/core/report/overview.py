@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from neurocli.core.experiment.columns import Row
 from neurocli.core.metrics.measures import measure
 from neurocli.core.report.charts import name_steps, thin
 from neurocli.core.report.collect import Run
 from neurocli.core.report.experiment import judged_by_part
 from neurocli.core.report.figures import LINE_STYLES, Palette, Panel, plain_ticks
 from neurocli.core.report.records import as_mapping
-from neurocli.core.report.tables import Row, model_means
+from neurocli.core.report.tables import model_means
 from neurocli.core.report.text import number_text, shortened, visible
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from neurocli.core.experiment.columns import Row
 from neurocli.core.report.overview import COST_LABELS, Score
-from neurocli.core.report.tables import Row, model_means
+from neurocli.core.report.tables import model_means
 from neurocli.core.report.text import number_text
 
 if TYPE_CHECKING:

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from neurocli.core.errors import InputError
+from neurocli.core.experiment.columns import (
+    EPOCHS_TABLE,
+    MODELS_TABLE,
+    MODELS_TIDY,
+    RUNS_TABLE,
+    STAGES_TABLE,
+)
 from neurocli.core.report.collect import Run, collect_runs
 from neurocli.core.report.costs import PROFILE_SCHEMA, Profile, profile_of
 from neurocli.core.report.records import RecordReader
-from neurocli.core.report.tables import (
-    EPOCHS_FILE,
-    FOREIGN,
-    MODELS_FILE,
-    MODELS_TIDY_FILE,
-    RUNS_FILE,
-    STAGES_FILE,
-)
+from neurocli.core.report.tables import FOREIGN
 
 SPLIT_SCHEMA = "neuro/split/1"
 SPLIT_REPORT_SCHEMA = "neuro/split-report/1"
-_TABLES = (RUNS_FILE, EPOCHS_FILE, MODELS_FILE, MODELS_TIDY_FILE, STAGES_FILE, *FOREIGN)
+_TABLES = (RUNS_TABLE, EPOCHS_TABLE, MODELS_TABLE, MODELS_TIDY, STAGES_TABLE, *FOREIGN)
 _HINT = "name run folders, FILE.report.json of `neuro split`, or the JSON of `neuro profile`"
 
 

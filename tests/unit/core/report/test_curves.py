@@ -27,7 +27,7 @@ def test_steps_are_sorted_and_other_events_are_passed_over(tmp_path: Path) -> No
     )
     # Steps without an epoch are of epoch 0; rates are no scalar of the task.
     assert read_curves(reader) == Curves(
-        loss=((1.0, 0.75), (2.0, 0.5)), epochs={0: {"train_loss": 0.625}}
+        loss=((1.0, 0.75), (2.0, 0.5)), epochs={0: {"train": {"loss": 0.625}}}
     )
     assert reader.problems == []
 

@@ -14,7 +14,7 @@ from neurocli.core.report.experiment import epoch_rows, run_rows, stage_rows
 
 WriteRun = Callable[..., Path]
 DICE = {"dice_mean": 0.6, "dice_wt": 0.8, "dice_tc": 0.6, "dice_et": 0.4, "precision": 0.7}
-DISTANCE = {"hd95_wt": 3.0, "hd95_tc": 6.0, "hd95_et": 9.0}
+DISTANCE = {"hd95_wt": 3.0, "hd95_tc": 6.0, "hd95_et": 9.0, "hd95_mean": 6.0}
 
 
 def _segmentation(write_run: WriteRun, name: str = "first") -> Path:
