@@ -115,7 +115,7 @@ def clip_cost(config: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
         skips = range(1, N_SKIPS[model.encoder] + 1)
         frames = sum(length - 1 - (_TAPS - 1) * place for place in skips)
         components = {
-            "input": 4 * length * n_neurons * width,
+            "input": 4 * (length - 1) * n_neurons * width,
             "trunk": 2 * _TAPS * frames * width**2,
             "output": 2 * LAST_TAPS[model.encoder] * width * out,
         }

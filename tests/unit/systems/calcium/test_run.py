@@ -76,8 +76,10 @@ def test_embeddings_are_files_with_time_and_labels(judged: Any, run: RunResult) 
 
 def test_figures_show_every_session(judged: Any, run: RunResult) -> None:
     found = figures(run.run)
-    assert len(found) == 2
-    assert all("movie one" in picture.caption for picture in found)
+    *embeddings, matrix = found
+    assert len(embeddings) == 2
+    assert all("movie one" in picture.caption for picture in embeddings)
+    assert matrix.title == "Consistency between sessions, test"
 
 
 def test_the_scale_comes_from_the_training_part(run: RunResult, stored: Path) -> None:
