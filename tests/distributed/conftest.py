@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +20,35 @@ import pytest
 
 PROGRAM = Path(__file__).with_name("ranks.py")
 Jobs = Sequence[dict[str, Any]]
+_LONGEST_S = 400.0
+
+
+def once(base: Path, name: str, make: Callable[[], Any]) -> Any:
+    """Return what `make` returns, made by one of the workers of a test run and read by the others.
+
+    Args:
+        base: Base of this worker's temporary folders; its parent is common to all.
+        name: What is made.
+        make: Called by the first worker that asks.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return make()
+    folder = base.parent / f"{name}-{run}"
+    kept = folder / "kept.pickle"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        began = time.monotonic()
+        while not kept.exists():
+            assert time.monotonic() - began < _LONGEST_S, f"another worker never made {name}"
+            time.sleep(0.2)
+        return pickle.loads(kept.read_bytes())
+    made = make()
+    draft = folder / "draft"
+    draft.write_bytes(pickle.dumps(made))
+    draft.replace(kept)
+    return made
 
 
 def rank_variables(rank: int, n_ranks: int, port: int) -> dict[str, str]:
@@ -32,6 +64,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Return a function that has one worker make what all of them look at."""
+    return partial(once, tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -72,12 +72,22 @@ def alone(ranks_program: ModuleType) -> Callable[[dict[str, Any]], dict[str, Any
 @pytest.fixture(scope="module")
 def done(
     tmp_path_factory: pytest.TempPathFactory,
+    made_once: Callable[..., dict[str, Any]],
     run_ranks: Callable[..., list[Any]],
     alone: Callable[[dict[str, Any]], dict[str, Any]],
     ranks_program: ModuleType,
 ) -> dict[str, Any]:
     """Do everything in one process group, and the references in this process."""
     out = tmp_path_factory.mktemp("engines")
+    return made_once("two-ranks", lambda: do_all(out, run_ranks, alone, ranks_program))
+
+
+def do_all(
+    out: Path,
+    run_ranks: Callable[..., list[Any]],
+    alone: Callable[[dict[str, Any]], dict[str, Any]],
+    ranks_program: ModuleType,
+) -> dict[str, Any]:
     ended: dict[str, Any] = {"out": out}
     jobs: list[dict[str, Any]] = []
 

@@ -106,7 +106,7 @@ def test_pictures(run: neurocli.RunResult, judged: neurocli.EvalResult) -> None:
     found = figures(Path(run.run))
     assert [figure.title.split(",")[0].split()[0] for figure in found][:2] == ["Dice", "Case"]
     assert len(found) == 1 + judged.n
-    assert "tumour voxels are found" in found[1].alt
+    assert "tumour voxels of the slice are found" in found[1].alt
 
 
 def test_unlabelled_cases_are_predicted_and_not_scored(

@@ -99,7 +99,7 @@ def test_the_calcium_block(root: Path, tmp_path: Path, command_line: None) -> No
     folder.mkdir(parents=True)
     write_masks(simulate(SessionSpec(), 0), folder / "501021421.h5")
     here = tmp_path / "here"
-    done = run(block_with(root, "neuro train cebra"), here, environment(root, tmp_path))
+    done = run(block_with(root, "neuro preprocess allen"), here, environment(root, tmp_path))
     assert '"infonce"' in done.stdout
     assert (here / "weights.pth").is_file()
 
@@ -148,7 +148,10 @@ def test_no_other_command_stands_in_the_readme(root: Path) -> None:
 
 BENCHES = sorted(path.stem for path in (Path(__file__).parents[1] / "bench").glob("*.py"))
 # These make gigabytes of data or train for minutes: here they only have to start.
-LARGE = {"genes", "preprocess", "sliding_window", "split"}
+LARGE = {
+    *("calcium", "full_volume", "genes", "mamba2", "mup", "parallel", "preprocess", "sequence"),
+    *("sliding_window", "split", "ssd", "train"),
+}
 PEERS = {"calcium": "cebra"}  # packages that a benchmark needs and the tests do not install
 
 
