@@ -113,10 +113,6 @@ class MissingDependencyError(NeuroError):
         super().__init__(message, where=where, hint=hint, code=ExitCode.MISSING_DEPENDENCY)
 
 
-class NotBuiltYetError(NeuroError):
-    """Say plainly that a documented part is not in this version (exit code 1)."""
-
-
 class StoppedError(NeuroError):
     """Report a run that a signal stopped after its state was saved.
 
