@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -29,13 +28,13 @@ def once(base: Path, name: str, make: Callable[[], Any]) -> Any:
     Args:
         base: Base of this worker's temporary folders; its parent is common to all.
         name: What is made.
-        make: Called by the first worker that asks.
+        make: Called by the first worker that asks; returns what JSON can hold.
     """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
         return make()
     folder = base.parent / f"{name}-{run}"
-    kept = folder / "kept.pickle"
+    kept = folder / "kept.json"
     try:
         folder.mkdir()
     except FileExistsError:
@@ -43,10 +42,10 @@ def once(base: Path, name: str, make: Callable[[], Any]) -> Any:
         while not kept.exists():
             assert time.monotonic() - began < _LONGEST_S, f"another worker never made {name}"
             time.sleep(0.2)
-        return pickle.loads(kept.read_bytes())
+        return json.loads(kept.read_text())
     made = make()
     draft = folder / "draft"
-    draft.write_bytes(pickle.dumps(made))
+    draft.write_text(json.dumps(made))
     draft.replace(kept)
     return made
 

@@ -69,7 +69,7 @@ def found(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
     finally:
         for rank in ranks:
             rank.kill()
-    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS.N_RANKS)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS.N_RANKS)]
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,8 @@ def done(
 ) -> dict[str, Any]:
     """Do everything in one process group, and the references in this process."""
     out = tmp_path_factory.mktemp("engines")
-    return made_once("two-ranks", lambda: do_all(out, run_ranks, alone, ranks_program))
+    ended = made_once("two-ranks", lambda: do_all(out, run_ranks, alone, ranks_program))
+    return {**ended, "out": Path(ended["out"])}
 
 
 def do_all(
@@ -88,7 +89,7 @@ def do_all(
     alone: Callable[[dict[str, Any]], dict[str, Any]],
     ranks_program: ModuleType,
 ) -> dict[str, Any]:
-    ended: dict[str, Any] = {"out": out}
+    ended: dict[str, Any] = {"out": str(out)}
     jobs: list[dict[str, Any]] = []
 
     def add(name: str, *parts: dict[str, Any]) -> None:

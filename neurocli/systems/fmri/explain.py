@@ -161,14 +161,14 @@ class ClipExplainer:
         if self._train is None:
             return []
         runs = self._reader.runs
-        foreign = [
+        foreign = {
             index
             for index, (run, _) in enumerate(self._train.clips)
             if runs[run].participant != participant
-        ]
+        }
         # The same clips for everybody who is not among them, so that maps can be compared.
         order = np.random.default_rng(_SEED).permutation(len(self._train))
-        chosen = [index for index in order if index in set(foreign)]
+        chosen = [index for index in order if index in foreign]
         clips = [
             torch.as_tensor(self._train.sample(int(index), 0)["clip"]).to(clip)
             for index in chosen[: self._settings.explain_baselines]
