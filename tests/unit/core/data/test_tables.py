@@ -11,42 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from table_forms import FORMS, put
 
-from neurocli.core.data.tables import (
-    MISSING,
-    Table,
-    numeric_column,
-    read_table,
-    safe_cell,
-    write_tsv,
-)
-from neurocli.core.errors import InputError, MissingDependencyError, NeuroError, UsageError
-
-FORMS = {
-    "csv": "subject,age,sex\n0012,31.5,M\nNA,28,\n1E5,n/a,F\n",
-    "tsv": "subject\tage\tsex\n0012\t31.5\tM\nNA\t28\t\n1E5\tn/a\tF\n",
-    "semicolon": "subject;age;sex\n0012;31.5;M\nNA;28;\n1E5;n/a;F\n",
-    "quotes": '"subject","age","sex"\n"0012","31.5","M"\n"NA","28",""\n"1E5","n/a","F"\n',
-    "crlf": "subject,age,sex\r\n0012,31.5,M\r\nNA,28,\r\n1E5,n/a,F\r\n",
-    "cr": "subject,age,sex\r0012,31.5,M\rNA,28,\r1E5,n/a,F\r",
-    "mark": "\ufeffsubject,age,sex\n0012,31.5,M\nNA,28,\n1E5,n/a,F\n",
-    "no last newline": "subject,age,sex\n0012,31.5,M\nNA,28,\n1E5,n/a,F",
-    "blanks and rows": "subject , age,sex\n\n 0012, 31.5 ,M\n,,\nNA,28,\n1E5,n/a,F\n\n",
-    "trailing delimiter": "subject,age,sex,\n0012,31.5,M,\nNA,28,,\n1E5,n/a,F,\n",
-    "trailing in rows": "subject,age,sex\n0012,31.5,M,\nNA,28,,\n1E5,n/a,F,\n",
-    "R blanks": '"age" "sex"\n"0012" 31.5 "M"\n"NA" 28 NA\n"1E5" NA "F"\n',
-    "R tabs": '"age"\t"sex"\n"0012"\t31.5\t"M"\n"NA"\t28\tNA\n"1E5"\tNA\t"F"\n',
-    "R csv": '"","age","sex"\n"0012",31.5,"M"\n"NA",28,NA\n"1E5",NA,"F"\n',
-    "blanks": "subject age sex\n0012 31.5 M\nNA 28 NA\n1E5 n/a F\n",
-}
-
-
-def put(folder, content, name="people.csv"):
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+from neurocli.core.data.tables import Table, numeric_column, read_table
+from neurocli.core.errors import InputError, MissingDependencyError, UsageError
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -196,72 +164,6 @@ def test_parquet_without_a_library_says_what_to_install(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError, match="polars or pyarrow"):
         read_table(put(tmp_path, b"PAR1" + bytes(20), "people.parquet"))
-
-
-def test_written_tables_come_back(tmp_path):
-    path = tmp_path / "new" / "participants.tsv"
-    header = ["participant_id", "age", "note"]
-    rows = [
-        ["sub-01", 31.5, "plain"],
-        ["sub-02", None, '=HYPERLINK("x")'],
-        ["-3", float("nan"), "-2.5"],
-        ["@home", 4, "tab\tand\nline"],
-        ["+x", True, ""],
-        ['"quoted"', 0, "'=kept"],
-    ]
-    write_tsv(path, header, rows)
-    table = read_table(path)
-    assert table.ids == ["sub-01", "sub-02", "-3", "@home", "+x", '"quoted"']
-    assert table.columns["age"] == ["31.5", None, None, "4", "True", "0"]
-    assert table.columns["note"][:5] == ["plain", '=HYPERLINK("x")', "-2.5", "tab and line", None]
-    text = path.read_text()
-    for line in text.splitlines():
-        for cell in line.split("\t"):
-            assert not cell.strip('"').startswith(("=", "@", "+"))
-    write_tsv(tmp_path / "again.tsv", header, rows)
-    assert (tmp_path / "again.tsv").read_text() == text
-
-
-def test_a_row_of_another_length_is_refused(tmp_path):
-    with pytest.raises(NeuroError, match="row 2 has 1 cells"):
-        write_tsv(tmp_path / "x.tsv", ["a", "b"], [[1, 2], [3]])
-    assert not list(tmp_path.iterdir())
-
-
-def test_names_that_are_no_text_stay_writable(tmp_path):
-    write_tsv(tmp_path / "x.tsv", ["id"], [["sub-\udcff"]])
-    assert read_table(tmp_path / "x.tsv").ids == ["sub-\\xff"]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text(alphabet="ab=+-@'\"\t,; é1.", max_size=8))
-def test_no_text_becomes_a_formula(text):
-    cell = safe_cell(text)
-    assert "\t" not in cell
-    if cell.startswith(("=", "+", "-", "@")):
-        float(cell)
-
-
-TEXTS = st.text(
-    st.characters(codec="utf-8", exclude_categories=("Cc", "Zs", "Zl", "Zp", "Cs")), max_size=6
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    ids=st.lists(TEXTS.filter(bool), min_size=1, max_size=5, unique=True),
-    cells=st.lists(TEXTS, min_size=5, max_size=5),
-)
-def test_any_text_survives_writing_and_reading(tmp_path_factory, ids, cells):
-    """Only a cell that spells a missing value comes back as missing."""
-    path = tmp_path_factory.mktemp("tables") / "t.tsv"
-    write_tsv(path, ["participant_id", "note"], zip(ids, cells, strict=False))
-    table = read_table(path)
-    guarded = {text for text in (*ids, *cells) if text.startswith("'")}
-    if not guarded:
-        assert table.ids == ids
-        expected = [None if cell in MISSING else cell for cell in cells[: len(ids)]]
-        assert table.columns["note"] == expected
 
 
 def test_the_limit_of_other_csv_readers_stays(tmp_path: Path) -> None:
