@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 _PATH = Path(__file__).with_name("toy.py")
+sys.path.insert(0, str(_PATH.parent))  # for `told_runs`
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The loop against loops written out by hand, and what it does when things go wrong."""
+"""The loop against loops written out by hand: steps, judgements, what is stored."""
 
 from __future__ import annotations
 
@@ -11,40 +11,22 @@ from typing import Any
 
 import pytest
 import torch
+from told_runs import toy_summary, train_told, weights_of
 
 from neurocli.core.data.loader import epoch_order
 from neurocli.core.engine.checkpoint import load_checkpoint
-from neurocli.core.engine.loop import FitResult, fit
+from neurocli.core.engine.loop import fit
 from neurocli.core.engine.task import Summary
-from neurocli.core.errors import (
-    InputError,
-    MissingDependencyError,
-    NeuroError,
-    StoppedError,
-    UsageError,
-)
+from neurocli.core.errors import StoppedError
 from neurocli.core.events import (
     CheckpointSaved,
     EvalDone,
     Event,
-    Note,
     RunFinished,
     RunStarted,
     StepDone,
     ignore,
 )
-
-
-def _train(toy: ModuleType, run_dir: Path, **options: Any) -> tuple[FitResult, list[Event]]:
-    told: list[Event] = []
-    config = options.pop("config", None) or toy.toy_config(**options.pop("train", {}))
-    result = toy.train_toy(run_dir, config, listener=told.append, **options)
-    return result, told
-
-
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = load_checkpoint(path)["state_dict"]
-    return weights
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
@@ -56,7 +38,7 @@ def test_weights_equal_a_loop_by_hand(toy: ModuleType, tmp_path: Path, accumulat
     model = toy.LinearModel()
     mine = copy.deepcopy(model)
     data = toy.toy_data()
-    result, _ = _train(toy, tmp_path, config=config, model=model, data=data)
+    result, _ = train_told(toy, tmp_path, config=config, model=model, data=data)
     samples, optimizer = data.parts["train"], torch.optim.SGD(mine.parameters(), lr=0.05)
     for epoch in range(2):
         order = epoch_order(22, seed=1234, epoch=epoch, shuffle=True)
@@ -66,13 +48,13 @@ def test_weights_equal_a_loop_by_hand(toy: ModuleType, tmp_path: Path, accumulat
             ((mine(samples.x[chosen]) - samples.y[chosen] - 0.25) ** 2).mean().backward()
             torch.nn.utils.clip_grad_norm_(mine.parameters(), 0.5)
             optimizer.step()
-    for name, value in _weights(result.last_path).items():
+    for name, value in weights_of(result.last_path).items():
         torch.testing.assert_close(value, mine.state_dict()[name], rtol=1e-5, atol=1e-6)
     assert result.steps == 2 * -(-6 // accumulate)
 
 
 def test_it_learns_and_tells(toy: ModuleType, tmp_path: Path) -> None:
-    result, told = _train(toy, tmp_path, train={"epochs": 6, "lr": 0.05})
+    result, told = train_told(toy, tmp_path, train={"epochs": 6, "lr": 0.05})
     losses = [e.metrics["loss"] for e in told if isinstance(e, EvalDone) and e.part == "train"]
     assert losses[-1] < 0.7 * losses[0]
     started, finished = told[0], told[-1]
@@ -89,7 +71,7 @@ def test_it_learns_and_tells(toy: ModuleType, tmp_path: Path) -> None:
 
 
 def test_epoch_loss_is_the_mean_over_samples(toy: ModuleType, tmp_path: Path) -> None:
-    _, told = _train(toy, tmp_path, train={"epochs": 1})
+    _, told = train_told(toy, tmp_path, train={"epochs": 1})
     losses = [event.logs["loss"] for event in told if isinstance(event, StepDone)]
     (mean,) = [e.metrics["loss"] for e in told if isinstance(e, EvalDone) and e.part == "train"]
     wanted = sum(loss * n for loss, n in zip(losses, [4] * 5 + [2], strict=True)) / 22
@@ -97,7 +79,7 @@ def test_epoch_loss_is_the_mean_over_samples(toy: ModuleType, tmp_path: Path) ->
 
 
 def test_rates_follow_the_schedule(toy: ModuleType, tmp_path: Path) -> None:
-    _, told = _train(toy, tmp_path, train={"warmup": 0.5, "lr": 0.1, "min_lr_ratio": 0.1})
+    _, told = train_told(toy, tmp_path, train={"warmup": 0.5, "lr": 0.1, "min_lr_ratio": 0.1})
     rates = [event.logs["lr"] for event in told if isinstance(event, StepDone)]
     # 18 steps, 9 of warm-up from a tenth of the peak.
     assert rates[:10] == pytest.approx([0.01 + 0.09 * step / 9 for step in range(10)])
@@ -106,14 +88,14 @@ def test_rates_follow_the_schedule(toy: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (6, 1), (7, 2), (14, 3)])
 def test_steps_win_over_epochs(toy: ModuleType, tmp_path: Path, steps: int, epochs: int) -> None:
-    result, told = _train(toy, tmp_path, train={"steps": steps, "epochs": 1})
+    result, told = train_told(toy, tmp_path, train={"steps": steps, "epochs": 1})
     assert (result.steps, result.epochs, result.reason) == (steps, epochs, "completed")
     judged = [e.step for e in told if isinstance(e, EvalDone) and e.part == "val"]
     assert judged[-1] == steps
 
 
 def test_best_checkpoint_holds_the_best_judgement(toy: ModuleType, tmp_path: Path) -> None:
-    result, told = _train(toy, tmp_path, train={"epochs": 8, "lr": 0.3, "schedule": "constant"})
+    result, told = train_told(toy, tmp_path, train={"epochs": 8, "lr": 0.3, "schedule": "constant"})
     judged = {
         e.epoch: e.metrics["mse"] for e in told if isinstance(e, EvalDone) and e.part == "val"
     }
@@ -131,16 +113,9 @@ def test_best_checkpoint_holds_the_best_judgement(toy: ModuleType, tmp_path: Pat
     assert summary == pytest.approx(judged[best], rel=1e-6)
 
 
-def toy_summary(toy: ModuleType, task: Any, model: Any, config: Any) -> float:
-    from neurocli.core.engine.loop import evaluate_part
-
-    samples = toy.toy_data().parts["val"]
-    return float(evaluate_part(task, model, samples, config, torch.device("cpu")).metrics["mse"])
-
-
 def test_averaged_weights_are_judged_and_stored(toy: ModuleType, tmp_path: Path) -> None:
     config = toy.toy_config(ema=0.8, epochs=4, lr=0.1)
-    result, told = _train(toy, tmp_path, config=config)
+    result, told = train_told(toy, tmp_path, config=config)
     last = load_checkpoint(result.last_path)
     trained = last["ema"]["trained"]
     assert not torch.equal(last["state_dict"]["body.weight"], trained["body.weight"])
@@ -153,24 +128,24 @@ def test_averaged_weights_are_judged_and_stored(toy: ModuleType, tmp_path: Path)
 
 
 def test_judgement_never_changes_training(toy: ModuleType, tmp_path: Path) -> None:
-    often, _ = _train(toy, tmp_path / "a", train={"eval_every_epochs": 1})
-    once, told = _train(toy, tmp_path / "b", train={"eval_every_epochs": 3})
+    often, _ = train_told(toy, tmp_path / "a", train={"eval_every_epochs": 1})
+    once, told = train_told(toy, tmp_path / "b", train={"eval_every_epochs": 3})
     assert len([e for e in told if isinstance(e, EvalDone) and e.part == "val"]) == 1
-    for name, value in _weights(often.last_path).items():
-        assert torch.equal(value, _weights(once.last_path)[name])
+    for name, value in weights_of(often.last_path).items():
+        assert torch.equal(value, weights_of(once.last_path)[name])
 
 
 def test_prefetching_changes_nothing(toy: ModuleType, tmp_path: Path) -> None:
     results = [
-        _train(toy, tmp_path / str(n), config=toy.toy_config(data={"prefetch": n}))[0]
+        train_told(toy, tmp_path / str(n), config=toy.toy_config(data={"prefetch": n}))[0]
         for n in (0, 3)
     ]
-    one, two = (_weights(result.last_path) for result in results)
+    one, two = (weights_of(result.last_path) for result in results)
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_without_validation_the_training_loss_chooses(toy: ModuleType, tmp_path: Path) -> None:
-    result, told = _train(toy, tmp_path, data=toy.toy_data(n_val=0))
+    result, told = train_told(toy, tmp_path, data=toy.toy_data(n_val=0))
     losses = [e.metrics["loss"] for e in told if isinstance(e, EvalDone)]
     assert (result.best_part, result.best_metric) == ("train", "loss")
     assert result.best_value == min(losses)
@@ -186,10 +161,10 @@ def test_early_stop_waits_for_its_patience(toy: ModuleType, tmp_path: Path) -> N
             return Summary({"mse": [5.0, 3.0, 4.0, 4.0, 3.5, 1.0][self.n - 1]}, {}, {}, [], 9)
 
     config = toy.toy_config(epochs=6, early_stop=3)
-    result, _ = _train(toy, tmp_path, config=config, task=Worsening(config))
+    result, _ = train_told(toy, tmp_path, config=config, task=Worsening(config))
     assert (result.reason, result.epochs, result.best_epoch) == ("early_stop", 5, 2)
     # A resumed early stop stays stopped.
-    again, told = _train(toy, tmp_path, config=config, task=Worsening(config))
+    again, told = train_told(toy, tmp_path, config=config, task=Worsening(config))
     assert (again.reason, again.epochs) == ("early_stop", 5)
     assert not [event for event in told if isinstance(event, StepDone)]
 
@@ -202,7 +177,7 @@ def test_a_metric_that_is_never_finite_leaves_the_last_as_best(
             return Summary({"mse": float("nan")}, {}, {}, [], 9)
 
     config = toy.toy_config()
-    result, _ = _train(toy, tmp_path, config=config, task=Undefined(config))
+    result, _ = train_told(toy, tmp_path, config=config, task=Undefined(config))
     assert (result.best_value, result.best_epoch) == (None, None)
     assert result.best_path == result.last_path
 
@@ -211,139 +186,14 @@ def test_freeze_trains_the_head_only(toy: ModuleType, tmp_path: Path) -> None:
     model = toy.ToyModel()
     before = copy.deepcopy(model.state_dict())
     config = toy.toy_config(freeze=True, init_from="x.pth")
-    result, told = _train(toy, tmp_path, config=config, model=model)
+    result, told = train_told(toy, tmp_path, config=config, model=model)
     changed = {
-        name for name, value in _weights(result.last_path).items()
+        name for name, value in weights_of(result.last_path).items()
         if not torch.equal(value, before[name])
     }  # fmt: skip
     assert changed == {"output_head.weight", "output_head.bias"}
     assert isinstance(told[0], RunStarted)
     assert told[0].n_parameters == 9
-
-
-def test_non_finite_loss_stops_and_names_step_and_subjects(toy: ModuleType, tmp_path: Path) -> None:
-    order = epoch_order(22, seed=1234, epoch=0, shuffle=True)
-    bad = order[9]  # the third batch of four
-    config = toy.toy_config(run={"checkpoint_every_steps": 1})
-    with pytest.raises(NeuroError, match="the loss is nan at step 3") as caught:
-        _train(toy, tmp_path, config=config, data=toy.toy_data(bad=[bad]))
-    assert f"sub-{bad:02d}" in str(caught.value.where)
-    assert "--lr" in str(caught.value.hint)
-    saved = load_checkpoint(tmp_path / "checkpoints" / "last.pth")
-    assert saved["progress"]["step"] == 2
-    assert all(bool(torch.isfinite(w).all()) for w in saved["state_dict"].values())
-
-
-def test_bad_steps_are_skipped_as_often_as_allowed(toy: ModuleType, tmp_path: Path) -> None:
-    order = epoch_order(22, seed=1234, epoch=0, shuffle=True)
-    data = toy.toy_data(bad=[order[0], order[4], order[16]])  # batches 1, 2 and 5
-    train = {"epochs": 1, "max_bad_steps": 2}
-    result, told = _train(toy, tmp_path / "two", train=train, data=data)
-    steps = [event for event in told if isinstance(event, StepDone)]
-    assert [event.step for event in steps if event.logs.get("skipped")] == [1, 2, 5]
-    notes = [event.message for event in told if isinstance(event, Note)]
-    assert len(notes) == 3
-    assert all("the step was skipped" in note for note in notes)
-    assert result.steps == 6
-    (mean,) = [e.metrics["loss"] for e in told if isinstance(e, EvalDone) and e.part == "train"]
-    assert mean == pytest.approx(
-        sum(steps[i].logs["loss"] * n for i, n in ((2, 4), (3, 4), (5, 2))) / 10
-    )
-    with pytest.raises(NeuroError, match="at step 2, as at 1 before it in a row"):
-        _train(toy, tmp_path / "one", train={"max_bad_steps": 1}, data=data)
-
-
-def test_a_skipped_step_changes_no_weight(toy: ModuleType, tmp_path: Path) -> None:
-    data = toy.toy_data(bad=range(22))
-    model = toy.LinearModel()
-    before = copy.deepcopy(model.state_dict())
-    train = {"epochs": 1, "max_bad_steps": 99}
-    result, _ = _train(toy, tmp_path, train=train, data=data, model=model)
-    for name, value in _weights(result.last_path).items():
-        assert torch.equal(value, before[name])
-
-
-def test_infinite_gradient_of_a_finite_loss_is_caught(toy: ModuleType, tmp_path: Path) -> None:
-    class Cliff(toy.ToyTask):  # type: ignore[misc,name-defined]
-        def train_step(self, model: Any, batch: Any) -> Any:
-            output = super().train_step(model, batch)
-            # sqrt has slope infinity at nothing: finite value, gradient 0 * inf = NaN.
-            return type(output)(output.loss + (output.loss * 0).sqrt())
-
-    config = toy.toy_config(clip_norm=None)
-    with pytest.raises(NeuroError, match="the gradient is nan at step 1"):
-        _train(toy, tmp_path, config=config, task=Cliff(config))
-
-
-def test_failed_judgement_keeps_the_trained_epoch(toy: ModuleType, tmp_path: Path) -> None:
-    class Broken(toy.ToyTask):  # type: ignore[misc,name-defined]
-        def summarise(self, rows: Any) -> Any:
-            raise RuntimeError("out of memory")
-
-    config = toy.toy_config(ema=0.9)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        _train(toy, tmp_path / "run", config=config, task=Broken(config))
-    saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pth")
-    assert (saved["progress"]["epoch"], saved["progress"]["batch"]) == (0, 6)
-    resumed, _ = _train(toy, tmp_path / "run", config=config)
-    whole, _ = _train(toy, tmp_path / "whole", config=config)
-    assert resumed.last_path.read_bytes() == whole.last_path.read_bytes()
-    assert (tmp_path / "run/metrics.csv").read_bytes() == (
-        tmp_path / "whole/metrics.csv"
-    ).read_bytes()
-
-
-def test_missing_primary_metric_is_named(toy: ModuleType, tmp_path: Path) -> None:
-    class Other(toy.ToyTask):  # type: ignore[misc,name-defined]
-        def summarise(self, rows: Any) -> Any:
-            return Summary({"mae": 1.0}, {}, {}, [], 9)
-
-    config = toy.toy_config()
-    with pytest.raises(NeuroError, match="no metric 'mse' among mae"):
-        _train(toy, tmp_path, config=config, task=Other(config))
-
-
-@pytest.mark.parametrize("where", ["train_step", "eval_step"])
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-    ],
-)
-def test_lack_of_memory_says_what_to_do(
-    toy: ModuleType, tmp_path: Path, where: str, error: Exception
-) -> None:
-    def fail(model: Any, batch: Any) -> Any:
-        raise error
-
-    task = toy.ToyTask(toy.toy_config())
-    setattr(task, where, fail)
-    with pytest.raises(NeuroError, match=r"memory ran out in (step|batch) 1") as caught:
-        _train(toy, tmp_path, task=task)
-    assert "--batch-size" in str(caught.value.hint)
-
-
-def test_other_errors_of_a_task_pass(toy: ModuleType, tmp_path: Path) -> None:
-    def fail(model: Any, batch: Any) -> Any:
-        raise RuntimeError("shapes differ")
-
-    task = toy.ToyTask(toy.toy_config())
-    task.train_step = fail
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        _train(toy, tmp_path, task=task)
-
-
-def test_bad_sample_keeps_its_error(toy: ModuleType, tmp_path: Path) -> None:
-    data = toy.toy_data()
-
-    def fail(index: int, epoch: int) -> Any:
-        raise InputError("sub-03.h5", "is damaged")
-
-    data.parts["train"].sample = fail
-    with pytest.raises(InputError, match=r"sub-03\.h5: is damaged"):
-        _train(toy, tmp_path, data=data)
 
 
 def test_signal_stops_between_two_steps(toy: ModuleType, tmp_path: Path) -> None:
@@ -367,7 +217,7 @@ def test_signal_stops_between_two_steps(toy: ModuleType, tmp_path: Path) -> None
 
 def test_checkpoints_are_saved_when_due(toy: ModuleType, tmp_path: Path) -> None:
     config = toy.toy_config(epochs=1, run={"checkpoint_every_steps": 2})
-    _, told = _train(toy, tmp_path, config=config)
+    _, told = train_told(toy, tmp_path, config=config)
     steps = [e.step for e in told if isinstance(e, CheckpointSaved) and not e.is_best]
     assert steps == [0, 2, 4, 6, 6]
 
@@ -388,52 +238,10 @@ def test_a_fresh_run_replaces_old_checkpoints(toy: ModuleType, tmp_path: Path) -
 
 
 def test_extra_values_stand_in_every_checkpoint(toy: ModuleType, tmp_path: Path) -> None:
-    result, _ = _train(toy, tmp_path, train={"epochs": 1})
+    result, _ = train_told(toy, tmp_path, train={"epochs": 1})
     for path in (result.last_path, result.best_path):
         payload = load_checkpoint(path)
         assert payload["model_name"] == "toy"
         assert payload["info"] == {"dropout": 0.2}
         assert payload["task_state"] == {"offset": 0.25}
         assert payload["versions"]["torch"]
-
-
-@pytest.mark.parametrize("part", ["absent", "empty"])
-def test_nothing_to_train_on(toy: ModuleType, tmp_path: Path, part: str) -> None:
-    data = toy.toy_data(n_train=0)
-    if part == "absent":
-        del data.parts["train"]
-    with pytest.raises(NeuroError, match="nobody is in the training part"):
-        toy.train_toy(tmp_path, toy.toy_config(), data=data)
-
-
-@pytest.mark.parametrize(
-    ("train", "run", "kind"),
-    [
-        ({"precision": "fp16"}, {}, UsageError),
-        ({}, {"device": "xpu"}, MissingDependencyError),
-        ({"schedule": "cosine_restarts", "warmup": 0.9}, {}, UsageError),
-    ],
-)
-def test_options_that_cannot_be_are_refused_before_anything_is_written(
-    toy: ModuleType, tmp_path: Path, train: Any, run: Any, kind: type[Exception]
-) -> None:
-    config = toy.toy_config(run=run, **train)
-    with pytest.raises(kind):
-        toy.train_toy(tmp_path, config)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_extra_must_be_plain(toy: ModuleType, tmp_path: Path) -> None:
-    config, data = toy.toy_config(), toy.toy_data()
-    extra = {"config": {"path": tmp_path}}
-    with pytest.raises(NeuroError, match=r"checkpoint\.config\.path: .*PosixPath"):
-        fit(
-            toy.ToyTask(config),
-            toy.ToyModel(),
-            data,
-            config,
-            tmp_path,
-            listener=ignore,
-            extra=extra,
-        )
-    assert list(tmp_path.iterdir()) == []
