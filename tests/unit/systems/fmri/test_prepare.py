@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from run_files import AFFINE, SHAPE, ball, bold, cut_gzip, flip_voxel, item_of, options, write_nifti
+from prepared_run import process
+from run_files import AFFINE, SHAPE, ball, bold, item_of, write_nifti
 
-from neurocli.core.data.frames import frame_paths, read_frame, read_stats
 from neurocli.core.data.geometry import mni_grid
-from neurocli.core.data.items import Item
 from neurocli.core.data.scaling import SCALINGS
 from neurocli.core.data.statistics import voxel_stats
-from neurocli.core.errors import InputError, NeuroError
-from neurocli.systems.fmri.prepare import process_run
-from neurocli.systems.fmri.store import RunStore, open_store
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "item"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_nifti(tmp_path / "run1.nii.gz", bold())
-
-
-def process(item: Item, folder: Path, **chosen: Any) -> tuple[dict[str, Any], RunStore]:
-    fields = process_run(item, folder, options(**chosen))
-    return fields, open_store(folder / "bold.h5")
+from neurocli.core.errors import InputError
 
 
 def test_values_are_those_of_the_file(source: Path, folder: Path) -> None:
@@ -144,9 +123,6 @@ def test_stripped_runs_keep_their_own_mask(tmp_path: Path, folder: Path) -> None
     assert store.info.mask_source == "nonzero"
 
 
-# --- repetition time --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("header", "sidecar", "chosen", "wanted", "note"),
     [
@@ -174,92 +150,6 @@ def test_repetition_time(
     assert [text.split(";")[0] for text in fields["notes"]] == (
         [] if note is None else [note.split(";")[0]]
     )
-
-
-# --- values that are not finite ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_is_refused_with_count_and_way_out(tmp_path: Path, folder: Path, value: float) -> None:
-    values = bold()
-    values[10, 10, 9, 3] = value
-    values[10, 11, 9, 5] = value
-    path = write_nifti(tmp_path / "x.nii.gz", values)
-    with pytest.raises(InputError, match=r"2 of 63360 values \(0.0032 %\) are NaN") as caught:
-        process(item_of(path), folder)
-    assert "--set nonfinite=zero" in str(caught.value.hint)
-    assert not list(folder.iterdir())
-
-
-def test_nan_becomes_zero_on_request(tmp_path: Path, folder: Path) -> None:
-    values = bold()
-    values[10, 10, 9, 3] = np.nan
-    path = write_nifti(tmp_path / "x.nii.gz", values)
-    fields, store = process(item_of(path), folder, nonfinite="zero")
-    wanted = np.nan_to_num(values)[store.mask].T
-    np.testing.assert_array_equal(store.read_packed(slice(None)), wanted)
-    assert len(fields["notes"]) == 1
-    assert "1 of" in fields["notes"][0]
-    assert "were taken as 0" in fields["notes"][0]
-
-
-def test_nan_outside_a_given_mask_does_not_matter(tmp_path: Path, folder: Path) -> None:
-    values = bold()
-    values[0, 0, 0, :] = np.nan
-    path = write_nifti(tmp_path / "x.nii.gz", values)
-    mask = write_nifti(tmp_path / "m.nii.gz", ball().astype(np.uint8))
-    fields, _ = process(item_of(path), folder, mask=str(mask))
-    assert fields["notes"] == []
-    with pytest.raises(InputError, match="are NaN or Inf"):
-        process(item_of(path), folder, mask=str(mask), space="mni2mm")
-
-
-# --- what is no run ---------------------------------------------------------------------------
-
-
-def test_volumes_are_refused(tmp_path: Path, folder: Path) -> None:
-    path = write_nifti(tmp_path / "x.nii.gz", bold()[..., 0])
-    with pytest.raises(InputError, match=r"3D \(20x22x18\) where a 4D series is needed"):
-        process(item_of(path), folder)
-    path = write_nifti(tmp_path / "y.nii.gz", bold(n_frames=1))
-    with pytest.raises(InputError, match="where a 4D series is needed"):
-        process(item_of(path), folder)
-
-
-@pytest.mark.parametrize("mask", ["auto", "none"])
-@pytest.mark.parametrize("value", [0.0, 7.0])
-def test_constant_runs_are_refused(tmp_path: Path, folder: Path, value: float, mask: str) -> None:
-    path = write_nifti(tmp_path / "x.nii.gz", np.full((*SHAPE, 4), value, np.float32))
-    with pytest.raises(InputError, match=f"every value .*is {value:g}"):
-        process(item_of(path), folder, mask=mask)
-
-
-def test_a_run_that_never_changes_is_noted(tmp_path: Path, folder: Path) -> None:
-    values = np.repeat(bold()[..., :1], 5, axis=3)
-    fields, _ = process(item_of(write_nifti(tmp_path / "x.nii.gz", values)), folder)
-    assert fields["notes"] == ["no voxel changes over time"]
-    assert fields["stats"]["qc"]["tsnr_median"] is None
-
-
-@pytest.mark.parametrize("mask", ["auto", "none"])
-def test_damaged_gzip_is_refused(source: Path, folder: Path, mask: str) -> None:
-    flip_voxel(source)
-    with pytest.raises(InputError, match=r"run1\.nii\.gz"):
-        process(item_of(source), folder, mask=mask)
-    cut_gzip(source)
-    with pytest.raises(InputError, match=r"of 8 frames were readable"):
-        process(item_of(source), folder, mask=mask)
-    assert not list(folder.iterdir())
-
-
-def test_no_brain_is_said_of_the_file(tmp_path: Path, folder: Path) -> None:
-    values = -np.abs(bold())
-    path = write_nifti(tmp_path / "x.nii.gz", values)
-    with pytest.raises(InputError, match=r"x\.nii\.gz: the mask holds 0 voxels"):
-        process(item_of(path), folder)
-
-
-# --- MNI space --------------------------------------------------------------------------------
 
 
 def test_resampling_follows_the_header(tmp_path: Path, folder: Path) -> None:
@@ -304,67 +194,3 @@ def test_a_run_far_from_the_template_is_refused(tmp_path: Path, folder: Path) ->
     path = write_nifti(tmp_path / "x.nii.gz", bold(), affine=affine)
     with pytest.raises(InputError, match="places it outside the MNI152 box"):
         process(item_of(path), folder, space="mni2mm")
-
-
-# --- frames -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scaling", ["none", "znorm_minback"])
-def test_frame_files_hold_whole_volumes(source: Path, folder: Path, scaling: str) -> None:
-    fields, store = process(item_of(source), folder, frames="pt", scaling=scaling)
-    assert fields["files"][:3] == ["bold.h5", "qc.json", "frame_0.pt"]
-    assert fields["files"][-1] == "global_stats.pt"
-    packed = store.read_packed(slice(None))
-    for index, path in enumerate(frame_paths(folder)):
-        frame = read_frame(path)
-        np.testing.assert_array_equal(frame[store.mask], packed[index].astype(np.float16))
-        assert set(frame[~store.mask].tolist()) == {float(np.float16(store.background))}
-    assert read_stats(folder) == store.stats
-
-
-def test_frames_that_overflow_fail(tmp_path: Path, folder: Path) -> None:
-    path = write_nifti(tmp_path / "x.nii.gz", bold() * 100)
-    with pytest.raises(InputError, match="float16 ends at 65504"):
-        process(item_of(path), folder, frames="pt")
-
-
-def test_frame_folders_are_prepared_too(source: Path, folder: Path, tmp_path: Path) -> None:
-    process(item_of(source), folder, frames="pt")
-    raw = open_store(folder / "bold.h5")
-    item = Item("s", "s", tuple(frame_paths(folder)), {"kind": "frames"})
-    second = tmp_path / "second"
-    second.mkdir()
-    _, store = process(item, second)
-    np.testing.assert_array_equal(store.mask, raw.mask)
-    np.testing.assert_array_equal(
-        store.read_packed(slice(None)), raw.read_packed(slice(None)).astype(np.float16)
-    )
-    assert store.stats == raw.stats
-    assert store.scaling == "none"
-
-
-def test_scaled_frames_are_not_scaled_again(source: Path, folder: Path, tmp_path: Path) -> None:
-    process(item_of(source), folder, frames="pt", scaling="znorm_zeroback")
-    (folder / "global_stats.pt").unlink()
-    item = Item("s", "s", tuple(frame_paths(folder)), {"kind": "frames"})
-    second = tmp_path / "second"
-    second.mkdir()
-    with pytest.raises(InputError, match=r"is already scaled .znorm_zeroback.") as caught:
-        process(item, second, scaling="voxel-z")
-    assert caught.value.hint == "choose --scaling none"
-    _, store = process(item, second)
-    assert store.scaling == "znorm_zeroback"
-
-
-def test_unknown_kinds_of_series_are_named(folder: Path) -> None:
-    with pytest.raises(NeuroError, match="unknown kind of series 'dicom'"):
-        process(Item("s", "s", (), {"kind": "dicom"}), folder)
-
-
-def test_same_run_same_bytes(source: Path, folder: Path, tmp_path: Path) -> None:
-    process(item_of(source), folder, frames="pt")
-    second = tmp_path / "second"
-    second.mkdir()
-    process(item_of(source), second, frames="pt")
-    for path in sorted(folder.iterdir()):
-        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
