@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import neurocli
 from neurocli.cli.main import main
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `made_results`
 
 
 @dataclass(frozen=True)
