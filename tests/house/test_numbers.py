@@ -42,6 +42,16 @@ def test_lengths(name: str) -> None:
         assert body_lines(node) <= limit, f"{name}.{node.name} has {body_lines(node)} lines"
 
 
+def test_files_of_tests_stay_as_short() -> None:
+    folder = file_of("neurocli").parents[1] / "tests"
+    lengths = {
+        str(path.relative_to(folder)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in folder.rglob("*.py")
+    }
+    assert lengths
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_parameters(name: str) -> None:
     if name.startswith("neurocli.cli.commands"):
