@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint
-from torch.distributed.tensor import DTensor
 
 from neurocli.core.engine.checkpoint import load_checkpoint, load_latest, save_checkpoint
 from neurocli.core.engine.parallel.team import Team
@@ -24,8 +22,15 @@ from neurocli.core.paths import sync_folder
 
 SHARDS = "last.shards"
 _HEAD, _PART, _OLD = "head.pth", ".part", ".old"
-_DCP: Any = torch.distributed.checkpoint  # its names are exported without being declared
 _MARK = "in shards: "
+
+
+def _dcp() -> Any:
+    # Imported where shards are: it takes as long as half of torch, and most runs have none. Its
+    # names are exported without being declared.
+    import torch.distributed.checkpoint
+
+    return torch.distributed.checkpoint
 
 
 def save_shards(folder: Path, payload: Mapping[str, Any], team: Team) -> None:
@@ -46,8 +51,8 @@ def save_shards(folder: Path, payload: Mapping[str, Any], team: Team) -> None:
     team.first_does(lambda: shutil.rmtree(draft, ignore_errors=True))
     problem: NeuroError | None = None
     try:
-        writer = _DCP.HuggingFaceStorageWriter(str(draft), save_distributed=True)
-        _DCP.save(shards, storage_writer=writer, no_dist=team.is_alone)
+        writer = _dcp().HuggingFaceStorageWriter(str(draft), save_distributed=True)
+        _dcp().save(shards, storage_writer=writer, no_dist=team.is_alone)
     except Exception as error:
         problem = NeuroError(
             f"cannot write: {error.__cause__ or error}",
@@ -83,13 +88,13 @@ def load_shards(folder: Path) -> dict[str, Any] | None:
         return None
     head = load_checkpoint(found / _HEAD)
     try:
-        reader = _DCP.HuggingFaceStorageReader(str(found))
+        reader = _dcp().HuggingFaceStorageReader(str(found))
         known = reader.read_metadata().state_dict_metadata
         shards = {
             name: torch.empty(shape, dtype=_whole(known[name], shape).properties.dtype)
             for name, shape in head.pop("shards").items()
         }
-        _DCP.load(shards, storage_reader=reader, no_dist=True)
+        _dcp().load(shards, storage_reader=reader, no_dist=True)
         joined: dict[str, Any] = _join(head, shards)
     except Exception as error:
         raise InputError(
@@ -135,6 +140,8 @@ def remove_shards(folder: Path) -> None:
 
 
 def _split(value: Any, path: str, shards: dict[str, torch.Tensor]) -> Any:
+    from torch.distributed.tensor import DTensor
+
     if isinstance(value, DTensor):
         shards[path] = value
         return _MARK + path
