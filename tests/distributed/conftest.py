@@ -1,25 +1,31 @@
-"""Two ranks for the tests of this folder."""
+"""Ranks for the tests of this folder, in forks of the test process."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import signal
 import socket
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import pytest
+import torch
 
 PROGRAM = Path(__file__).with_name("ranks.py")
 Jobs = Sequence[dict[str, Any]]
+ForkRanks = Callable[[int, Callable[[int, int], None]], None]
 _LONGEST_S = 400.0
+_LONGEST_RANKS_S = 240.0
 
 
 def once(base: Path, name: str, make: Callable[[], Any]) -> Any:
@@ -84,29 +90,71 @@ def ranks_program() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def run_ranks(
-    root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Jobs], list[dict[str, Any]]]:
-    """Return a function that has two ranks do jobs, and returns how each ended on rank 0."""
+def fork_ranks() -> ForkRanks:
+    """Return a function that has forks of this process do a work, each as a rank of one group."""
+    return _fork_ranks
 
-    def run(jobs: Jobs, *, n_ranks: int = 2, **variables: str) -> list[list[dict[str, Any]]]:
+
+def _fork_ranks(n_ranks: int, work: Callable[[int, int], None]) -> None:
+    """Do a work of rank and port in forks, which have imported everything already."""
+    port = free_port()
+    with ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(n_ranks)]
+        left = {
+            _fork(partial(work, rank, port), rank_variables(rank, n_ranks, port), errors[rank])
+            for rank in range(n_ranks)
+        }
+        codes, deadline = [], time.monotonic() + _LONGEST_RANKS_S
+        try:
+            while left and time.monotonic() < deadline and not any(codes):
+                time.sleep(0.01)
+                for child in sorted(left):
+                    ended, status = os.waitpid(child, os.WNOHANG)
+                    if ended:
+                        left.remove(child)
+                        codes.append(status)
+        finally:
+            for child in left:  # a rank that failed leaves the others waiting for it
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+        said = []
+        for file in errors:
+            file.seek(0)
+            said.append(file.read())
+        assert codes == [0] * n_ranks, "\n".join(said)
+
+
+def _fork(work: Callable[[], None], variables: Mapping[str, str], errors: IO[str]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.dup2(errors.fileno(), 2)
+        sys.stderr = errors
+        os.environ.update(variables)
+        torch.set_num_threads(1)
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc(file=errors)
+    finally:
+        errors.flush()
+        os._exit(code)
+
+
+@pytest.fixture(scope="session")
+def run_ranks(
+    tmp_path_factory: pytest.TempPathFactory, fork_ranks: ForkRanks, ranks_program: ModuleType
+) -> Callable[[Jobs], list[list[dict[str, Any]]]]:
+    """Return a function that has two ranks do jobs, and returns how each ended on both."""
+
+    def run(jobs: Jobs) -> list[list[dict[str, Any]]]:
         for job in jobs:
             Path(job["run"]).mkdir(parents=True, exist_ok=True)
         path = tmp_path_factory.mktemp("jobs") / "jobs.json"
         path.write_text(json.dumps(list(jobs)))
-        port = free_port()
-        base = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **variables}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(path)],
-                env={**base, **rank_variables(rank, n_ranks, port)},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(n_ranks)
-        ]
-        ends = [process.communicate(timeout=240)[1] for process in processes]
-        assert [process.returncode for process in processes] == [0] * n_ranks, "\n".join(ends)
+        fork_ranks(2, lambda rank, port: ranks_program.main(str(path)))
         return [
             json.loads((Path(job["run"]) / f"{job.get('name', 'result')}.json").read_text())
             for job in jobs

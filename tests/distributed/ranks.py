@@ -1,8 +1,7 @@
-"""A program that two ranks run together: many small trainings in one process group.
+"""What two ranks do together: many small trainings in one process group.
 
-`python ranks.py JOBS_JSON` with the variables of a launcher. A job is a run folder, a strategy and
-keywords of the toy room's configuration; rank 0 leaves `result.json` in each folder. Starting a
-process group costs seconds, so jobs share one.
+`main(JOBS_JSON)` with the variables of a launcher. A job is a run folder, a strategy and keywords
+of the toy room's configuration; rank 0 leaves `result.json` in each folder. Jobs share a group.
 """
 
 from __future__ import annotations
@@ -100,8 +99,3 @@ def main(path: str) -> None:
                 (Path(job["run"]) / f"{job.get('name', 'result')}.json").write_text(
                     json.dumps(ended)
                 )
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(sys.argv[1])

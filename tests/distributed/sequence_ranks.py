@@ -1,13 +1,11 @@
-"""One clip over several processes: cases, and a program that does them as one rank of four.
+"""One clip over several processes: cases, and what one rank of four does with them.
 
-`python sequence_ranks.py FOLDER` with the variables of a launcher does every case with the ranks
-{0, 1} and {0, 1, 2}, trains with groups of two and of four, and leaves `RANK.pt`. Imported, it does
-the same in one process.
+`main(FOLDER)` with the variables of a launcher does every case with the ranks {0, 1} and {0, 1, 2},
+trains with groups of two and of four, and leaves `RANK.pt`. The rest does the same in one process.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,7 +194,6 @@ def train(folder: Path, together: int) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     """Do all cases as one rank of a launcher."""
-    torch.set_num_threads(1)
     with joined() as team:
         team.strategy, found = "ddp", {}
         alone = [dist.new_group([other]) for other in range(team.n_ranks)]
@@ -213,8 +210,5 @@ def main(folder: Path) -> None:
             found[f"trained/{together}"] = train(folder / f"run-{together}", together)
         torch.save(found, folder / f"{team.rank}.pt")
 
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
 
 __all__ = ["CASES", "DONE", "N_RANKS", "WHOLE", "run_case", "train"]

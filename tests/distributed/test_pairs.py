@@ -6,8 +6,7 @@ one process on all pairs, in float64.
 
 from __future__ import annotations
 
-import multiprocessing
-import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,9 +102,8 @@ def step_of(name: str, settings: tuple[str, ...], at: slice) -> list[Tensor]:
                              for p in model.parameters())]  # fmt: skip
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, port: int, folder: Path) -> None:
     """Run every case on one rank and save what averaging over ranks gives."""
-    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=len(PARTS)
     )
@@ -118,23 +116,16 @@ def work(rank: int, port: int, folder: str) -> None:
             value.div_(len(PARTS))
     rows = gather(torch.arange(N)[at] * 1.0)
     if rank == 0:
-        torch.save([*found, [rows]], Path(folder) / "found.pt")
+        torch.save([*found, [rows]], folder / "found.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[Tensor]]:
+def found(
+    tmp_path_factory: pytest.TempPathFactory, fork_ranks: Callable[..., None]
+) -> list[list[Tensor]]:
     folder = tmp_path_factory.mktemp("gloo")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=work, args=(r, port, str(folder))) for r in range(len(PARTS))]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-        assert process.exitcode == 0
+    fork_ranks(len(PARTS), lambda rank, port: work(rank, port, folder))
     loaded: list[list[Tensor]] = torch.load(folder / "found.pt", weights_only=True)
     return loaded
 

@@ -6,10 +6,8 @@ Expected everywhere: the same cases in this process, without any group.
 from __future__ import annotations
 
 import importlib.util
-import os
-import socket
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,35 +38,13 @@ def program() -> ModuleType:
 RANKS = program()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def found(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def found(
+    tmp_path_factory: pytest.TempPathFactory, fork_ranks: Callable[..., None]
+) -> list[dict[str, Any]]:
     """Return what each rank found; all cases are done by one set of processes."""
-    folder, n, port = tmp_path_factory.mktemp("ranks"), RANKS.N_RANKS, free_port()
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(_PROGRAM), str(folder)],
-            env=env
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n)}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(n)
-    ]
-    try:
-        for rank in ranks:
-            _, errors = rank.communicate(timeout=240)
-            assert rank.returncode == 0, errors[-3000:]
-    finally:
-        for rank in ranks:
-            rank.kill()
+    folder = tmp_path_factory.mktemp("ranks")
+    fork_ranks(RANKS.N_RANKS, lambda rank, port: RANKS.main(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS.N_RANKS)]
 
 
