@@ -38,11 +38,15 @@ sys.exit(code[0] if code else 70)
 
 
 def environment(root: Path, home: Path) -> dict[str, str]:
+    """Return the variables of a user whose home is the folder of a test.
+
+    Built-in data are made once for all tests: they lie beside the home.
+    """
     binaries = Path(sys.executable).parent
     return {
         **os.environ,
         "HOME": str(home),
-        "NEURO_CACHE": str(home / "cache"),
+        "NEURO_CACHE": str(home.parent / "cache"),
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(root),
     }
