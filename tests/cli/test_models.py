@@ -52,7 +52,7 @@ def test_profile_without_computing(neuro: Any) -> None:
     assert [row["model"] for row in rows] == ["unet3d_xs", "dualbranch_04_unet_m"]
     assert all(row["latency_ms"] == {} and row["pam_train_bytes"] is None for row in rows)
     assert {stage["mode"] for row in rows for stage in row["stages"]} == {"inference"}
-    text = neuro(*words, "--mode", "train").out
+    text = neuro("profile", words[2], *words[3:], "--mode", "train").out
     assert "branch_flair3" in text
     assert "kept MiB" in text
 

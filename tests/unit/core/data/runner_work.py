@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -40,7 +41,8 @@ def obey(text: str, item: Item) -> None:
         raise MemoryError
     if word == "bug":
         raise ZeroDivisionError("a bug")
-    if word == "sleep":
+    # Only a worker is to be caught at work: what is done again here need not wait.
+    if word == "sleep" and multiprocessing.parent_process() is not None:
         time.sleep(float(rest))
     if word == "die" or (word == "die-once" and not Path(rest).exists()):
         if word == "die-once":
