@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 export NEURO_EXTRAS=dev,fast,mpi
 source examples/setup.sh
 unset NEURO_EXTRAS
+# Tests start neuro many times; without byte code each start would compile the package anew.
+unset PYTHONDONTWRITEBYTECODE
 ruff check .
 ruff format --check .
 mypy
