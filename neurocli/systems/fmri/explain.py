@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -177,14 +178,15 @@ class ClipExplainer:
             return []
         # The same order for everybody, so that maps can be compared.
         order = np.random.default_rng(_SEED).permutation(len(self._train))
-        foreign = [index for index in order if self._person(index) != participant]
-        chosen = [index for index in foreign if self._rival(name, self._target(index))]
-        self._without_rival += bool(foreign and not chosen)
-        chosen = chosen or foreign
-        clips = [
-            torch.as_tensor(self._train.sample(int(index), 0)["clip"]).to(clip)
-            for index in chosen[: self._settings.explain_baselines]
-        ]
+        foreign = (int(index) for index in order if self._person(index) != participant)
+        first, again = tee(foreign)
+        rivals = (index for index in first if self._rival(name, self._target(index)))
+        n_wanted = self._settings.explain_baselines
+        chosen = list(islice(rivals, n_wanted))
+        if not chosen:
+            chosen = list(islice(again, n_wanted))
+            self._without_rival += bool(chosen)
+        clips = [torch.as_tensor(self._train.sample(index, 0)["clip"]).to(clip) for index in chosen]
         return [torch.where(brain[None, ..., None], each, nothing) for each in clips]
 
     def _person(self, index: int) -> str:
