@@ -5,9 +5,13 @@ up to the difference of the two outputs, and how far it does not is the measure 
 error. Several baselines give the mean over their lines. Occlusion puts a baseline into one cube
 after another and tells how much the output falls.
 
+An output changes along a line in few places, where the model changes its mind. The outputs at both
+ends of a piece of a line tell what its gradients must add up to, so pieces are halved where they
+do not, and the points go where they are needed.
+
 Source: Sundararajan et al. 2017 (integrated gradients), Erion et al. 2021 (many baselines), Zeiler
 and Fergus 2014 (occlusion).
-Letters: C channel, H W D space, T time, R cubes.
+Letters: C channel, H W D space, T time, K lines, R cubes.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ Output = Callable[[Tensor], Tensor]
 """Takes clips (b, C, H, W, D, T) and returns one number of each, (b,)."""
 
 TOLERANCE = 0.01
-MAX_STEPS = 512
+SHORTEST = 1 / 128  # piece of a line that is not halved again
 _SMALL = 1e-6  # outputs nearer to each other than this cannot be told from rounding
 
 
@@ -33,13 +37,16 @@ class Attribution:
 
     Args:
         values: (C, H, W, D, T) float64; their sum is near `output - baseline`.
+        lines: (K, C, H, W, D) float64, the same of every line, summed over time; `values` is the
+            mean over lines.
         output: Of the clip.
         baseline: Of the baseline, the mean over baselines.
         error: |sum of values - difference| as a share of the difference.
-        steps: Points of a line.
+        steps: Gradients that were taken, over all lines.
     """
 
     values: Tensor
+    lines: Tensor
     output: float
     baseline: float
     error: float
@@ -51,52 +58,89 @@ def integrated_gradients(
     clip: Tensor,
     baselines: Sequence[Tensor],
     *,
-    steps: int = 32,
-    batch: int = 4,
+    points: int = 4,
     tolerance: float = TOLERANCE,
 ) -> Attribution:
     """Integrate the gradient of an output along the lines from baselines to a clip.
-
-    Gauss-Legendre points, as many on each line; their number doubles until the error is small.
 
     Args:
         output: The model's number; each clip's must not depend on the other clips.
         clip: (C, H, W, D, T).
         baselines: The same shape, at least one.
-        steps: Points of a line at first.
-        batch: Points at once.
+        points: Gauss-Legendre points of a piece of a line, which go through the model at once. A
+            line is one piece at first.
         tolerance: Wanted error as a share of the difference of the outputs.
 
     Returns:
-        The mean over the lines; its error tells whether the tolerance was met by `MAX_STEPS`.
+        The mean over the lines; its error tells whether the tolerance was met with pieces of
+        `SHORTEST`.
     """
     with torch.no_grad():
         end = float(output(clip.unsqueeze(0)))
         starts = [float(output(baseline.unsqueeze(0))) for baseline in baselines]
     start = sum(starts) / len(starts)
-    while True:
-        values = torch.zeros(clip.shape, dtype=torch.float64, device=clip.device)
-        for baseline in baselines:
-            values += _integral(output, clip, baseline, steps, batch) / len(baselines)
-        error = abs(float(values.sum()) - (end - start)) / max(abs(end - start), _SMALL)
-        if error <= tolerance or steps * 2 > MAX_STEPS:
-            return Attribution(values, end, start, error, steps)
-        steps *= 2
+    values = torch.zeros(clip.shape, dtype=torch.float64, device=clip.device)
+    lines, steps = [], 0
+    for baseline, own_start in zip(baselines, starts, strict=True):
+        line = _Line(output, clip, baseline, points)
+        whole = line.integral(own_start, end, tolerance * abs(end - start))
+        values += whole / len(baselines)
+        lines.append(whole.sum(-1))
+        steps += line.steps
+    error = abs(float(values.sum()) - (end - start)) / max(abs(end - start), _SMALL)
+    return Attribution(values, torch.stack(lines), end, start, error, steps)
 
 
-def _integral(output: Output, clip: Tensor, baseline: Tensor, steps: int, batch: int) -> Tensor:
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    alphas = torch.as_tensor((points + 1) / 2, dtype=clip.dtype, device=clip.device)
-    shares = torch.as_tensor(weights / 2, dtype=torch.float64, device=clip.device)
-    change = clip - baseline
-    total = torch.zeros(clip.shape, dtype=torch.float64, device=clip.device)
-    for first in range(0, steps, batch):
-        alpha = alphas[first : first + batch].view(-1, *[1] * clip.ndim)
+class _Line:
+    """Integrate along one line; alpha is 0 at the baseline and 1 at the clip."""
+
+    def __init__(self, output: Output, clip: Tensor, baseline: Tensor, points: int) -> None:
+        self._output, self._baseline, self._change = output, baseline, clip - baseline
+        places, weights = np.polynomial.legendre.leggauss(points)
+        self._places = torch.as_tensor((places + 1) / 2, device=clip.device)
+        self._shares = torch.as_tensor(weights / 2, device=clip.device)
+        self.steps = 0
+
+    def integral(self, start: float, end: float, allowed: float) -> Tensor:
+        """Return what the voxels get, (C, H, W, D, T) float64.
+
+        The gaps of all pieces add up to what is allowed at most, whatever their signs: a piece may
+        use half of what the pieces before it left.
+
+        Args:
+            start: Output of the baseline.
+            end: Output of the clip.
+            allowed: Gap between the sum of the values and the difference of the outputs.
+        """
+        total = torch.zeros(self._change.shape, dtype=torch.float64, device=self._change.device)
+        rounding = _SMALL * max(abs(start), abs(end))
+        pieces = [(0.0, 1.0, start, end)]
+        while pieces:
+            first, last, at_first, at_last = pieces.pop()
+            values = self._piece(first, last)
+            gap = abs(float(values.sum()) - (at_last - at_first))
+            if gap <= max(allowed / 2, rounding) or last - first <= SHORTEST:
+                total += values
+                allowed -= min(gap, allowed)
+                continue
+            middle = (first + last) / 2
+            at_middle = self._at(middle)
+            pieces += [(middle, last, at_middle, at_last), (first, middle, at_first, at_middle)]
+        return total
+
+    def _at(self, alpha: float) -> float:
+        with torch.no_grad():
+            return float(self._output((self._baseline + alpha * self._change).unsqueeze(0)))
+
+    def _piece(self, first: float, last: float) -> Tensor:
+        alphas = (first + (last - first) * self._places).to(self._change.dtype)
         with torch.enable_grad():
-            between = (baseline + alpha * change).requires_grad_()
-            (gradient,) = torch.autograd.grad(output(between).sum(), between)
-        total += torch.einsum("b,b...->...", shares[first : first + batch], gradient.double())
-    return total * change.double()
+            between = self._baseline + alphas.view(-1, *[1] * self._change.ndim) * self._change
+            between.requires_grad_()
+            (gradient,) = torch.autograd.grad(self._output(between).sum(), between)
+        self.steps += len(alphas)
+        mean = torch.einsum("b,b...->...", self._shares, gradient.double())
+        return (last - first) * mean * self._change.double()
 
 
 def occlusion(

@@ -89,6 +89,10 @@ class ClassificationTask(SupervisedTask):
         chosen = model(batch["clip"], batch["brain"])["logits"].argmax(1).tolist()
         return [(self.classes[k], partial(_margin, k)) for k in chosen]
 
+    def is_rival(self, name: str, target: float) -> bool:
+        """Tell whether a target is another class than the explained one."""
+        return self.classes[int(target)] != name
+
     def outputs(self, values: Any) -> dict[str, float]:
         """Return `p_<class>` of each class."""
         return {f"p_{name}": float(values[k]) for k, name in enumerate(self.classes)}

@@ -219,13 +219,13 @@ class FmriTaskBlock(TaskBlock):
         tuple[Literal["fc", "fc_partial", "fc_tangent", "roi"], ...], BeforeValidator(as_texts)
     ] = Field(("fc", "roi"), description="fitted on the training part and judged beside the model")
     explain_baselines: int = Field(
-        4, ge=0, description="training clips that gradients start from; 0 starts from nothing"
+        4, ge=0, description="clips of others that gradients start from; 0 starts from nothing"
     )
     explain_steps: int = Field(
-        32, ge=4, le=512, description="points from each of them at first; doubled as needed"
+        4, ge=2, le=512, description="points of a piece of a line; pieces are halved as needed"
     )
     explain_smooth: float = Field(
-        1.5, ge=0, le=10, description="voxels, SD of the smoothing of maps of size; 0 is none"
+        1.5, ge=0, le=10, description="voxels, SD of the smoothing of abs and snr maps; 0 is none"
     )
     explain_cubes: int = Field(100, ge=2, description="most cubes that occlusion takes away")
     atlas: str | None = Field(

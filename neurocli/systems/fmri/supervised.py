@@ -72,11 +72,22 @@ class SupervisedTask(FmriTask):
 
         parts = [cast(ClipSet, part) for part in samples]
         known = cast("ClipSet | None", train)
-        return ClipExplainer(method, parts, self.explained, self.settings, known)
+        return ClipExplainer(
+            method, parts, self.explained, self.settings, known, rival=self.is_rival
+        )
 
     def explained(self, model: nn.Module, batch: Batch) -> list[tuple[str, Output]]:
         """Return for each clip the name of what is explained, and its `Output`."""
         raise NotImplementedError
+
+    def is_rival(self, name: str, target: float) -> bool:
+        """Tell whether a clip of a target may be what an explanation starts from.
+
+        Args:
+            name: Of what is explained, as `explained` gives it.
+            target: Of a clip of the training part.
+        """
+        return True
 
     @property
     def n_classes(self) -> int:

@@ -89,6 +89,7 @@ def attributions(run: Run, evaluation: Evaluation) -> list[Figure]:
     n_runs = len(list(folder.glob("*_abs.nii.gz"))) - 1 if folder.is_dir() else 0
     wanted = (
         ("abs", "How much each voxel matters", "size of attribution [output units]"),
+        ("snr", "How surely each voxel matters", "size of mean attribution / its standard error"),
         ("signed", "What each voxel adds", "attribution [output units]"),
     )
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,11 @@ def outputs(model: nn.Module, batch: Batch) -> list[tuple[str, Any]]:
 
 
 def explained(
-    tmp_path: Path, method: str, *settings: str, with_train: bool = False
+    tmp_path: Path,
+    method: str,
+    *settings: str,
+    with_train: bool = False,
+    rival: Callable[[str, float], bool] = lambda name, target: True,
 ) -> tuple[Path, ClipSet, list[str]]:
     cohort = write_cohort(tmp_path / "c", 6, columns={"sex": list("FMFMFM")})
     given = ["model.patch_size=2,2,2,1", "data.sequence_length=4", f"data.path={cohort}"]
@@ -54,7 +59,8 @@ def explained(
     assert isinstance(config.task, FmriTaskBlock)
     part = open_data(config).parts["train"]
     assert isinstance(part, ClipSet)
-    explainer = ClipExplainer(method, [part], outputs, config.task, part if with_train else None)
+    known = part if with_train else None
+    explainer = ClipExplainer(method, [part], outputs, config.task, known, rival=rival)
     model = OneVoxel()
     explainer.step(model, part.collate([part.sample(i, 0) for i in range(len(part))]))
     assert model.weight.requires_grad
@@ -100,6 +106,67 @@ def test_baselines_are_clips_of_other_people(tmp_path: Path) -> None:
         # Expected: the mean of two clips, none of them the person's own.
         gaps = [abs(base - (a + b) / 2) for i, a in enumerate(others) for b in others[i + 1 :]]
         assert min(gaps) < 1e-5
+
+
+def test_baselines_are_clips_of_rivals(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def is_first_class(name: str, target: float) -> bool:
+        asked.append(name)
+        return target == 0
+
+    settings = ("task.explain_smooth=0", "task.explain_baselines=2")
+    folder, part, said = explained(
+        tmp_path, "gradients", *settings, with_train=True, rival=is_first_class
+    )
+    assert set(asked) == {"level"}
+    assert not any("start from clips of what they are" in line for line in said)
+    means = {}  # what the model gives for clips of the first class, by (participant, clip)
+    for index in range(len(part)):
+        sample = part.sample(index, 0)
+        if sample["target"] == 0:
+            means[sample["participant"], index] = 3 * float(sample["clip"][0, 2, 1, 0].mean())
+    rows = list(csv.DictReader((folder / "clips.csv").open()))
+    for row in rows:
+        base = float(row["baseline_output"])
+        others = [value for (who, _), value in means.items() if who != row["participant"]]
+        # Expected: the mean of two clips of others of that class.
+        gaps = [abs(base - (a + b) / 2) for i, a in enumerate(others) for b in others[i + 1 :]]
+        assert min(gaps) < 1e-5
+
+
+def test_without_rivals_anyone_else_has_to_do_and_that_is_said(tmp_path: Path) -> None:
+    _, part, said = explained(
+        tmp_path, "gradients", with_train=True, rival=lambda name, target: False
+    )
+    assert any(f"{len(part)} clips start from clips of what they are" in line for line in said)
+
+
+def test_how_surely_is_the_mean_over_lines_by_its_error(tmp_path: Path) -> None:
+    folder, part, said = explained(tmp_path, "gradients", "task.explain_smooth=0", with_train=True)
+    assert not any("how surely" in line for line in said)
+    subject = part.reader.runs[part.clips[0][0]].subject
+    values = np.asarray(nib.load(folder / f"{subject}_snr.nii.gz").dataobj)
+    assert np.count_nonzero(values) == 1
+    # Expected: the model is linear, so a line gives three times the difference of the two means.
+    own = [part.sample(i, 0) for i in range(len(part))]
+    order = np.random.default_rng(0).permutation(len(part))
+    level = [float(sample["clip"][0, 2, 1, 0].mean()) for sample in own]
+    others = [i for i in order if own[i]["subject"] != subject][:4]
+    mine = [i for i, sample in enumerate(own) if sample["subject"] == subject]
+    lines = [3 * (level[i] - level[j]) / 4 for i in mine for j in others]
+    error = np.std(lines, ddof=1) / np.sqrt(len(lines))
+    assert values[2, 1, 0] == pytest.approx(abs(np.mean(lines)) / error, rel=1e-3)
+    group = np.asarray(nib.load(folder / "group_snr.nii.gz").dataobj)
+    assert np.count_nonzero(group) == 1
+
+
+def test_too_few_lines_leave_the_map_of_how_surely_out(tmp_path: Path) -> None:
+    settings = ("task.explain_baselines=1", "data.stride_between=4")
+    folder, part, said = explained(tmp_path, "gradients", *settings, with_train=True)
+    few = len(part) // 6 < 4
+    assert few == (not (folder / "group_snr.nii.gz").exists())
+    assert few == any("have no map of how surely" in line for line in said)
 
 
 def test_occlusion_finds_the_cube_that_is_read(tmp_path: Path) -> None:
