@@ -30,7 +30,25 @@ _NOT_FEATURES = frozenset({"", "unnamed: 0", "fid", "eid", "iid", "index"})
 
 
 def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
-    """Return the latent files of a folder by id.
+    """Return the latent files of a folder by id, as `latent_names` finds them.
+
+    Args:
+        folder: Of latents.
+        pattern: File name with `{iid}`.
+
+    Returns:
+        id -> file, sorted by id, and notes.
+
+    Raises:
+        InputError: The folder is missing, or holds no array.
+        UsageError: The pattern has no `{iid}`, or two files have one id.
+    """
+    names, notes = latent_names(folder, pattern)
+    return {owner: folder / name for owner, name in names.items()}, notes
+
+
+def latent_names(folder: Path, pattern: str) -> tuple[dict[str, str], list[str]]:
+    """Return the names of the latent files of a folder by id.
 
     Args:
         folder: Searched in itself, hidden files left alone.
@@ -38,7 +56,7 @@ def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]
             a trailing `_latent` is the id, which is noted.
 
     Returns:
-        id -> file, sorted by id, and notes.
+        id -> name, sorted by id, and notes.
 
     Raises:
         InputError: The folder is missing, or holds no array.
@@ -52,11 +70,14 @@ def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]
     for suffix in _ARRAYS:
         stem = stem.removesuffix(suffix)
     before, _, after = stem.partition("{iid}")
-    wanted = re.compile(f"{re.escape(before)}(?P<iid>.+){re.escape(after)}")
-    # Plain texts: a folder may hold as many files as a study has people.
-    arrays = sorted(name for name in os.listdir(folder) if _is_array(name))
-    named = ((match["iid"], n) for n in arrays if (match := wanted.fullmatch(n[:-4])))
-    found = _by_id(folder, named)
+    # Plain texts: a folder may hold as many files as a study has people, and paths are slow.
+    arrays = sorted(
+        [n for n in os.listdir(folder) if n.endswith(_ARRAYS) and not n.startswith(".")]
+    )
+    ends = tuple(after + suffix for suffix in _ARRAYS)
+    least, end = len(before) + len(ends[0]), -len(ends[0])
+    fitting = [n for n in arrays if n.startswith(before) and n.endswith(ends) and len(n) > least]
+    found = _by_id(folder, ((n[len(before) : end], n) for n in fitting if "\n" not in n))
     if found:
         return found, _others(len(arrays) - len(found), pattern)
     if not arrays:
@@ -67,15 +88,11 @@ def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]
     return _by_id(folder, ((n[:-4].removesuffix("_latent"), n) for n in arrays)), [note]
 
 
-def _is_array(name: str) -> bool:
-    return name.endswith(_ARRAYS) and not name.startswith(".")
-
-
 def _others(count: int, pattern: str) -> list[str]:
     return [f"{count} array files are not called {pattern} and are left out"] if count else []
 
 
-def _by_id(folder: Path, named: Iterator[tuple[str, str]]) -> dict[str, Path]:
+def _by_id(folder: Path, named: Iterator[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for owner, name in named:
         if owner in found:
@@ -85,7 +102,7 @@ def _by_id(folder: Path, named: Iterator[tuple[str, str]]) -> dict[str, Path]:
                 hint="keep one of them",
             )
         found[owner] = name
-    return {owner: folder / found[owner] for owner in sorted(found)}
+    return {owner: found[owner] for owner in sorted(found)}
 
 
 @dataclass
