@@ -240,6 +240,15 @@ class Task(ABC):
         """Return the judgement of a baseline's rows; what `tune` chose is the model's alone."""
         return self.summarise(rows)
 
+    def beside(self, rows: Rows, baselines: Mapping[str, Rows]) -> Mapping[str, Any]:
+        """Return details that need the model's rows and those of baselines of the same people.
+
+        Args:
+            rows: Of the model.
+            baselines: Name -> rows.
+        """
+        return {}
+
     def prediction_rows(self, rows: Rows) -> Rows:
         """Return the rows that `--save-predictions` keeps as a table of plain values."""
         return rows

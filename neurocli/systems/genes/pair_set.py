@@ -48,6 +48,22 @@ class PairSet:
         """Return how many people there are."""
         return len(self.rows)
 
+    def with_people(self, other: PairSet) -> PairSet:
+        """Return the people of this part and of another of the same cohort.
+
+        Args:
+            other: The other part.
+        """
+        return PairSet(
+            self.cohort,
+            np.concatenate([self.rows, other.rows]),
+            self.classes,
+            truth=self.truth,
+            seed=self.seed,
+            covariates=self.covariates,
+            strata=self.strata,
+        )
+
     @property
     def participants(self) -> list[str]:
         """Return their ids."""
