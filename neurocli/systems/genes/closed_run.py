@@ -14,10 +14,10 @@ from torch import Tensor
 from neurocli.core.engine.judge import verdicts
 from neurocli.core.engine.judgement import EvalResult, write_judgement
 from neurocli.core.engine.task import Rows, RunData
+from neurocli.core.engine.weights import BEST_MODEL
 from neurocli.core.metrics.retrieval import Scorer, rank_own_keys
 from neurocli.systems.genes.closed_form import pmi_vectors
 from neurocli.systems.genes.config import SOLUTION, GenesTaskBlock
-from neurocli.systems.genes.export import BEST_MODEL
 from neurocli.systems.genes.floor import RCCA, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
 from neurocli.systems.genes.pair_set import PairSet

@@ -12,6 +12,7 @@ from neurocli.core.config.run import RunConfig
 from neurocli.core.engine.checkpoint import save_checkpoint
 from neurocli.core.engine.task import RunData
 from neurocli.core.engine.train import ALREADY_ENDED
+from neurocli.core.engine.weights import BEST_MODEL
 from neurocli.core.paths import durable_json
 from neurocli.systems.genes import export
 from neurocli.systems.genes.closed_run import (
@@ -90,7 +91,7 @@ def finish(
     judged = judge_solution(solution, data, task, run_dir, closed=None if is_closed else closed)
     payload = solved_payload(solution, data, task, dict(judged.metrics), learned_from=learned_from)
     files = {
-        "model": save_checkpoint(run_dir / export.BEST_MODEL, payload),
+        "model": save_checkpoint(run_dir / BEST_MODEL, payload),
         "ranks": export.copy_ranks(run_dir, run_dir / "evaluations" / "test"),
     }
     fields = judged_fields(judged)

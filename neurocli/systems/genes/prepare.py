@@ -16,6 +16,7 @@ from neurocli.core.paths import cache_dir
 from neurocli.systems.genes.built_in import cohort_spec, write_cohort
 from neurocli.systems.genes.config import LatentsOptions
 from neurocli.systems.genes.known_truth import Cohort
+from neurocli.systems.genes.latent_names import latent_names
 from neurocli.systems.genes.pack import (
     INDEX,
     VALUES,
@@ -25,7 +26,7 @@ from neurocli.systems.genes.pack import (
     write_values,
 )
 from neurocli.systems.genes.raw_files import write_raw_files
-from neurocli.systems.genes.sources import LatentReader, latent_names, read_gene
+from neurocli.systems.genes.sources import LatentReader, read_gene
 
 FORMAT_VERSION = "gene-pack/1"
 """Changes whenever the content of a block does."""

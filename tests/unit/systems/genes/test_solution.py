@@ -175,3 +175,10 @@ def test_damaged_maps_are_refused(solved: Callable[..., AlignResult], tmp_path: 
     torch.save(content, tmp_path / "bad.pt")
     with pytest.raises(NeuroError, match=r"genes\.0\.brain holds NaN"):
         evaluate(tmp_path / "bad.pt", out=tmp_path / "out")
+
+
+def test_another_file_of_the_run_names_the_one_to_judge(solved: Callable[..., AlignResult]) -> None:
+    found = solved(mode="sweep", method="rcca")
+    with pytest.raises(InputError) as caught:
+        evaluate(found.run / "sweep.pt")
+    assert caught.value.hint == f"judge {found.run / 'best_model.pt'}, the model of the same run"
