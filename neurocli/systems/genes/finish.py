@@ -79,15 +79,16 @@ def finish(
     is_closed, by_gene = solution is floor.solution, asked.mode == "sweep"
     closed, learned_from, notes = floor.solution, ["train"], asked.notes
     screened: dict[str, float] | None = None
+    added: list[str] = []
     again = again or (_solved_again if is_closed else None)
     val = _people_to_add(asked, data)
     if again is not None and val is not None:
         screened = screened_on(solution, val) if by_gene else None
         solution, closed = again(floor, val)
-        learned_from = ["train", "val"]
+        learned_from, added = ["train", "val"], val.participants
         notes = [*notes, f"chosen on {len(val)} validation people, then {_AGAIN}"]
     method = RCCA if is_closed else asked.method
-    task.adopt(solution, method, by_gene=by_gene, screened=screened)
+    task.adopt(solution, method, by_gene=by_gene, screened=screened, added=added)
     judged = judge_solution(solution, data, task, run_dir, closed=None if is_closed else closed)
     payload = solved_payload(solution, data, task, dict(judged.metrics), learned_from=learned_from)
     files = {

@@ -65,7 +65,7 @@ class AlignTask(Task):
         self._method: str | None = None
         self._by_gene = False
         self._screened: dict[str, float] | None = None
-        self._is_screened = False
+        self._is_screened, self._added = False, list[str]()
         if config.data.batch_size < _MIN_PAIRS:
             raise UsageError(
                 f"a batch of {config.data.batch_size} has nothing to be told from",
@@ -230,6 +230,7 @@ class AlignTask(Task):
         *,
         by_gene: bool,
         screened: Mapping[str, float] | None = None,
+        added: Sequence[str] = (),
     ) -> None:
         """Judge a solution from here on.
 
@@ -239,7 +240,9 @@ class AlignTask(Task):
             by_gene: Whether every gene is judged by itself, too.
             screened: Gene -> p on validation people, of a solution that learned from them
                 afterwards; None screens by the solution itself.
+            added: Whom it learned from beside the training part, as its floor does then.
         """
+        self._added = list(added)
         self._solution, self._method, self._by_gene = solution, method, by_gene
         self._is_screened = screened is not None
         self._screened = None if screened is None else dict(screened)
@@ -306,7 +309,7 @@ class AlignTask(Task):
         """Return the closed form fitted on the training part, covariates alone, and the optimum."""
         # Of a closed form the closed form is no baseline.
         return floor_rows(
-            cast(PairSet, train),
+            cast(PairSet, train).with_ids(self._added),
             [cast(PairSet, part) for part in judged],
             self._task,
             with_rcca=self._method != RCCA,
@@ -320,8 +323,9 @@ class AlignTask(Task):
     def state_dict(self) -> dict[str, Any]:
         """Return whether gene vectors repeat in training."""
         solved = {"method": self._method, "by_gene": self._by_gene} if self._method else {}
-        screened = {"screened": self._screened} if self._is_screened else {}
-        return {"labels_matter": self._labels_matter, **solved, **screened}
+        later = {"screened": self._screened} if self._is_screened else {}
+        later |= {"added": self._added} if self._added else {}
+        return {"labels_matter": self._labels_matter, **solved, **later}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
@@ -329,7 +333,7 @@ class AlignTask(Task):
         self._method = state.get("method")
         self._by_gene = bool(state.get("by_gene", False))
         self._screened = state.get("screened")
-        self._is_screened = self._screened is not None
+        self._is_screened, self._added = self._screened is not None, list(state.get("added", ()))
 
 
 def _present(batch: Batch) -> Tensor:

@@ -131,3 +131,12 @@ def test_the_difference_from_the_floor_is_paired(run: Run) -> None:
     assert told["low"] < told["mean"] < told["high"]
     # One epoch from random maps is far below the closed form, and the result says so.
     assert told["verdict"] == "worse"
+
+
+def test_judged_again_the_floor_learns_from_as_many(run: Run, tmp_path: Path) -> None:
+    # A rate at which some gene is sure to be trained, else the floor itself would be the result.
+    found = run(method="rcca+contrastive", epochs=3, lr=1.0)
+    assert found.model == "sweep"
+    again = evaluate(found.run, out=tmp_path / "again")
+    assert again.baselines["rcca"] == found.baselines["rcca"]
+    assert again.details["differences"] == found.details["differences"]
