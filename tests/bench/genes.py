@@ -33,6 +33,7 @@ N_FILES, SHAPE = 2000, (3, 15, 18, 15)
 N_ROWS, N_COLUMNS = 40_000, 256
 N_GENES, BATCH = 111, 128
 EPOCHS_OF_A_RUN = 6
+PARTS = ("reading", "table", "sweep", "memory")
 
 
 def reading(folder: Path, runs: int) -> tuple[dict[str, float], dict[str, object]]:
@@ -151,6 +152,15 @@ def runs_of_all_genes() -> tuple[dict[str, float], dict[str, object]]:
     return {name: value / seconds["sweep"] for name, value in ratios.items()}, figures
 
 
+def memory_of_a_step() -> tuple[dict[str, float], dict[str, object]]:
+    """Compare the memory of one step of the sequence model, whole and in chunks."""
+    peaks = {name: peak_elsewhere(__file__, name) for name in ("plain", "chunked")}
+    figures: dict[str, object] = {
+        f"sequence_step_{BATCH}_{name}_mib": value for name, value in peaks.items()
+    }
+    return {"memory_of_sequence_step": peaks["chunked"] / peaks["plain"]}, figures
+
+
 def _cpu_seconds(command: list[str]) -> float:
     before = os.times()
     subprocess.run(command, check=True, capture_output=True)
@@ -162,10 +172,12 @@ def _cpu_seconds(command: list[str]) -> float:
 
 def main() -> None:
     """Run everything and print the result."""
-    asked = arguments(__doc__, runs=3)
+    asked = arguments(__doc__, runs=3, only=f"one part alone: {', '.join(PARTS)}")
     if asked.peak:
         print(peak_mib(lambda: sequence_step(8 if asked.peak == "chunked" else None)))
         return
+    if asked.only not in (None, *PARTS):
+        sys.exit(f"--only {asked.only}: the parts are {', '.join(PARTS)}")
     torch.set_num_threads(1)
     ratios: dict[str, float] = {}
     figures: dict[str, object] = {"threads": 1}
@@ -173,14 +185,16 @@ def main() -> None:
         os.environ.setdefault("NEURO_CACHE", f"{folder}/cache")
         latents = Path(folder) / "latents"
         latents.mkdir()
-        found = [reading(latents, asked.runs), table(Path(folder), asked.runs)]
-        found.append(runs_of_all_genes())
-    for more, told in found:
-        ratios |= more
-        figures |= told
-    peaks = {name: peak_elsewhere(__file__, name) for name in ("plain", "chunked")}
-    ratios["memory_of_sequence_step"] = peaks["chunked"] / peaks["plain"]
-    figures |= {f"sequence_step_128_{name}_mib": value for name, value in peaks.items()}
+        parts = {
+            "reading": lambda: reading(latents, asked.runs),
+            "table": lambda: table(Path(folder), asked.runs),
+            "sweep": runs_of_all_genes,
+            "memory": memory_of_a_step,
+        }
+        for name in PARTS if asked.only is None else (asked.only,):
+            more, told = parts[name]()
+            ratios |= more
+            figures |= told
     show("genes", ratios, figures, asked.json)
 
 

@@ -144,6 +144,19 @@ def test_text_shows_baselines_and_shares(neuro: Any, pretend: Any) -> None:
     assert "neuro report r" in answer.err
 
 
+def test_text_says_how_it_stands_to_the_floor(neuro: Any, pretend: Any) -> None:
+    gain = {"mean": -0.125, "low": -0.25, "high": -0.0625, "verdict": "worse"}
+    unknown = {"mean": 0.5, "low": None, "high": None, "verdict": "no claim"}
+    told = {"differences": {"rcca": {"r_at_1": gain, "mrr": unknown}}}
+    pretend("align_genes", lambda **_: result(details=told))
+    answer = neuro("align-genes")
+    assert "against the floors, the same people" in answer.out
+    line = next(row for row in answer.out.splitlines() if "r_at_1 minus rcca" in row)
+    assert line.split()[3:] == ["-0.125", "-0.25", "to", "-0.0625", "worse"]
+    pretend("align_genes", lambda **_: result())
+    assert "against the floors" not in neuro("align-genes").out
+
+
 def test_sweeps_show_their_genes(neuro: Any, pretend: Any) -> None:
     row = {"gene": "APOE", "n": 9, "percentile": 0.8, "z": 5.0, "p": 1e-6, "q": 1e-5}
     genes = [{**row, "found": True}, {**row, "gene": "BDNF", "found": False}]

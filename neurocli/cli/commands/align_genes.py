@@ -209,6 +209,7 @@ def _tables(result: AlignResult) -> list[Table | str]:
     told = {name: result.metrics.get(name) for name in ("p_value", "p_permutation", "z")}
     told |= {name: result.metrics.get(name) for name in ("chance_r_at_1", "ceiling_r_at_1")}
     found.append(facts([*told.items(), ("CPU seconds", round(result.seconds, 1))]))
+    found += _against_the_floor(result)
     if result.genes:
         columns = ["gene", "n", "percentile", "z", "p", "q", "share_of_oracle"]
         columns = [name for name in columns if name in result.genes[0]]
@@ -216,3 +217,16 @@ def _tables(result: AlignResult) -> list[Table | str]:
         title = f"{len(result.found)} of {len(result.genes)} genes found at q < 0.05"
         found.append(Table(columns, shown, title))
     return found
+
+
+def _against_the_floor(result: AlignResult) -> list[Table | str]:
+    """Return how much more is found than by the floors, person by person."""
+    rows: list[list[Any]] = []
+    for name, measures in result.details.get("differences", {}).items():
+        for measure, gain in measures.items():
+            bounds = (gain["low"], gain["high"])
+            known = None not in bounds
+            interval = f"{cell_text(bounds[0])} to {cell_text(bounds[1])}" if known else None
+            rows.append([f"{measure} minus {name}", gain["mean"], interval, gain["verdict"]])
+    title = "against the floors, the same people"
+    return [Table(["difference", "mean", "95 % interval", ""], rows, title)] if rows else []

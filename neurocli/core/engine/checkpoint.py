@@ -16,6 +16,7 @@ import torch
 
 from neurocli.core.engine.torch_file import read_torch_file, write_torch_file
 from neurocli.core.engine.weights import (
+    BEST_MODEL,
     SCHEMA,
     LoadReport,
     export_safetensors,
@@ -126,7 +127,7 @@ def load_checkpoint(path: Path, *, map_location: str | torch.device = "cpu") -> 
         raise InputError(
             path,
             "holds weights of another program, without the configuration of a run",
-            "give it with --init-from",
+            _instead(path),
         )
     if schema != SCHEMA:
         raise InputError(
@@ -137,6 +138,14 @@ def load_checkpoint(path: Path, *, map_location: str | torch.device = "cpu") -> 
     if not isinstance(content.get("state_dict"), dict):
         raise InputError(path, "has no 'state_dict'", "give a checkpoint of `neuro train`")
     return dict(content)
+
+
+def _instead(path: Path) -> str:
+    """Return what to do with a file that holds no run."""
+    model = path.with_name(BEST_MODEL)
+    if path.name != BEST_MODEL and model.is_file():
+        return f"judge {model}, the model of the same run"
+    return "give it with --init-from"
 
 
 def load_latest(checkpoints_dir: Path) -> tuple[Path, dict[str, Any], list[str]] | None:

@@ -141,7 +141,8 @@ def _finished(
 ) -> EvalResult:
     listener = judge.listener
     pictures = take_pictures(rows)
-    summary, more = with_baselines(judge.task, data, samples, judge.task.summarise(rows), listener)
+    summary = judge.task.summarise(rows)
+    summary, more = with_baselines(judge.task, data, samples, summary, listener, rows=rows)
     for note in (more := [*tuned, *summary.notes, *more]):
         listener(Note(note))
     result = replace(
@@ -266,7 +267,13 @@ def _choose(data: RunData, asked: str | None) -> tuple[list[SampleSet], str, lis
 
 
 def _seen(samples: Sequence[SampleSet], payloads: Sequence[Mapping[str, Any]]) -> list[str]:
-    trained = {name for payload in payloads for name in payload["split"].get("train", ())}
+    # Some methods choose on validation people first and then learn from them as well.
+    trained = {
+        name
+        for payload in payloads
+        for part in payload.get("learned_from", ("train",))
+        for name in payload["split"].get(part, ())
+    }
     people = {person for chosen in samples for person in chosen.participants}
     if not people & trained:
         return []

@@ -131,6 +131,8 @@ def with_baselines(
     samples: Sequence[SampleSet],
     summary: Summary,
     listener: Listener,
+    *,
+    rows: Rows | None = None,
 ) -> tuple[Summary, list[str]]:
     """Add the baselines that are fitted on the training part.
 
@@ -140,6 +142,7 @@ def with_baselines(
         samples: The parts that are judged.
         summary: The model's judgement.
         listener: Hears about the work.
+        rows: Of the model, for what compares them with a baseline's; None compares nothing.
 
     Returns:
         The judgement with more baselines, and sentences the user should read.
@@ -148,7 +151,8 @@ def with_baselines(
     if train is None:
         return summary, ["baselines that need the training part are left out: it is not here"]
     fitted = task.baseline_rows(train, samples, listener)
-    judged = {name: task.summarise_baseline(rows) for name, rows in fitted.rows.items()}
+    judged = {name: task.summarise_baseline(own) for name, own in fitted.rows.items()}
+    told = task.beside(rows, fitted.rows) if rows else {}
     return replace(
         summary,
         baselines={**summary.baselines, **{name: each.metrics for name, each in judged.items()}},
@@ -156,6 +160,7 @@ def with_baselines(
             **summary.baseline_ci95,
             **{name: each.ci95 for name, each in judged.items()},
         },
+        details={**summary.details, **told},
     ), fitted.notes
 
 

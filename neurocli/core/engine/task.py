@@ -95,10 +95,8 @@ class PrimaryMetric:
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Return whether `value` beats `than`; NaN never does, anything beats None."""
-        if value != value:
-            return False
-        if than is None:
-            return True
+        if than is None or value != value:
+            return value == value
         return value < than if self.mode == "min" else value > than
 
 
@@ -240,6 +238,10 @@ class Task(ABC):
         """Return the judgement of a baseline's rows; what `tune` chose is the model's alone."""
         return self.summarise(rows)
 
+    def beside(self, rows: Rows, baselines: Mapping[str, Rows]) -> Mapping[str, Any]:
+        """Return details of the model's rows against each baseline's, of the same people."""
+        return {}
+
     def prediction_rows(self, rows: Rows) -> Rows:
         """Return the rows that `--save-predictions` keeps as a table of plain values."""
         return rows
@@ -262,9 +264,7 @@ class Task(ABC):
         return []
 
     def keep_predictions(self, folder: Path) -> None:
-        """Be told, before a part is judged, that predictions are to be kept.
-
-        Rows are kept as a table anyway; a task whose predictions are files writes them here.
+        """Be told, before a part is judged, to keep predictions that are files; rows are kept.
 
         Args:
             folder: Where; made when something is written.

@@ -20,6 +20,9 @@ from neurocli.core.engine.torch_file import open_regular, read_torch_file
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.core.paths import durable_write
 
+BEST_MODEL = "best_model.pt"
+"""The model of a run without steps, and of programs that call their best one so."""
+
 SCHEMA = "neuro/checkpoint/1"
 _WRAPPERS = ("_forward_module.", "module.", "model.", "_orig_mod.")
 _MAX_HEADER = 100_000_000
@@ -185,7 +188,7 @@ def find_weights(path: Path) -> tuple[Path, str | None]:
     if not path.is_dir():
         return path, None
     candidates = [path / "checkpoints" / name for name in ("best.pth", "last.pth")]
-    candidates.append(path / "best_model.pt")  # of a run without steps, such as a closed form
+    candidates.append(path / BEST_MODEL)
     candidates += sorted(path.rglob(_DEEPSPEED), reverse=True)
     for file in candidates:
         if file.is_file():

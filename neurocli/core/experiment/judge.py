@@ -15,6 +15,7 @@ from neurocli.core.engine.checkpoint import BEST
 from neurocli.core.engine.evaluate import EvaluateOptions, evaluate
 from neurocli.core.engine.judgement import EvalResult
 from neurocli.core.engine.run_folder import read_result
+from neurocli.core.engine.weights import BEST_MODEL
 from neurocli.core.errors import InputError, NeuroError
 from neurocli.core.events import Note, ignore
 from neurocli.core.experiment.contest import (
@@ -165,6 +166,8 @@ def _of_experiment(folder: Path) -> list[_Named]:
 def _best_of(run: Path) -> Path:
     result = read_result(run) or {}
     path = run / "checkpoints" / Path(str(result.get("checkpoint", BEST))).name
+    if not path.is_file():  # a run that solves instead of training keeps its model beside
+        path = run / BEST_MODEL
     if not path.is_file():
         raise InputError(run, "holds no checkpoint", "name a run of `neuro train`, or a .pth file")
     return path

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
@@ -28,12 +29,12 @@ from neurocli.systems.genes import export
 from neurocli.systems.genes.closed_run import floor_is_kept, parts_of
 from neurocli.systems.genes.config import GenesTaskBlock
 from neurocli.systems.genes.data import open_data
-from neurocli.systems.genes.finish import Asked, finish, write_metrics
+from neurocli.systems.genes.finish import Again, Asked, finish, write_metrics
 from neurocli.systems.genes.floor import ClosedForm
 from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.result import AlignResult, judged_fields
 from neurocli.systems.genes.solution import Solution
-from neurocli.systems.genes.sweep_train import better_maps, train_genes
+from neurocli.systems.genes.sweep_train import better_maps, epochs_of, train_genes
 
 MODES: Mapping[str, str] = {
     "single": "gene_pair",
@@ -231,20 +232,20 @@ def _solved(
         )
         form = ClosedForm(train_part, cast(GenesTaskBlock, config.task))
         run_folder.write_head(run_dir, resolved, data)
-        solution, told = _solution(method, form, data, config, listener)
+        solution, told, again = _solution(method, form, data, config, listener)
         asked = Asked(mode, method, config, run_dir, [*notes, *told], began)
-        return finish(asked, solution, data, floor=form)
+        return finish(asked, solution, data, floor=form, again=again)
 
 
 def _solution(
     method: str, form: ClosedForm, data: RunData, config: RunConfig, listener: Listener
-) -> tuple[Solution, list[str]]:
-    """Return how genes are scored, and what to tell about it."""
+) -> tuple[Solution, list[str], Again | None]:
+    """Return how genes are scored, what to tell about it, and how to fit it to more people."""
     told = [] if form.n_counted else ["no gene stands out in training; all pairs are scored"]
     if form.joint.is_turned:
         told.append("the genes' directions in the brain were turned to right angles")
     if method == "rcca":
-        return form.solution, told
+        return form.solution, told, None
     val = data.parts.get("val")
     val_part = cast(PairSet, val) if val is not None and len(val) else None
     is_warm = method == "rcca+contrastive"
@@ -252,13 +253,24 @@ def _solution(
         form, _part(data, "train"), val_part, config, warm=is_warm, listener=listener
     )
     if not is_warm or val_part is None:
-        return trained, told
+        return trained, told, None
     solution, better = better_maps(form.solution, trained, val_part)
     told.append(
-        f"training improved {better} of {len(form.fits)} genes on validation people; "
-        "the others keep the closed form"
+        f"training improved {len(better)} of {len(form.fits)} genes on validation people by more "
+        "than a standard error; the others keep the closed form"
     )
-    return solution, told
+
+    def again(floor: ClosedForm, val: PairSet) -> tuple[Solution, Solution]:
+        whole = floor.with_people(val)
+        if not better:
+            return whole.solution, whole.solution
+        everyone, until = _part(data, "train").with_people(val), epochs_of(solution, better)
+        own = train_genes(whole, everyone, None, config, warm=True, listener=listener, until=until)
+        maps = {index: own.genes[index] for index in better}
+        side = solution.side_by_side
+        return replace(whole.solution.with_maps(maps), side_by_side=side), whole.solution
+
+    return solution, told, again
 
 
 def _is_ours(run_dir: Path, config: Any) -> bool:

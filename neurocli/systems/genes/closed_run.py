@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,15 +14,16 @@ from torch import Tensor
 from neurocli.core.engine.judge import verdicts
 from neurocli.core.engine.judgement import EvalResult, write_judgement
 from neurocli.core.engine.task import Rows, RunData
+from neurocli.core.engine.weights import BEST_MODEL
 from neurocli.core.metrics.retrieval import Scorer, rank_own_keys
 from neurocli.systems.genes.closed_form import pmi_vectors
 from neurocli.systems.genes.config import SOLUTION, GenesTaskBlock
-from neurocli.systems.genes.export import BEST_MODEL
 from neurocli.systems.genes.floor import RCCA, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
 from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.solution import Solution
 from neurocli.systems.genes.solved_rows import people_of, solved_rows
+from neurocli.systems.genes.sweep import screen
 from neurocli.systems.genes.task import AlignTask
 
 
@@ -44,10 +45,11 @@ def judge_solution(
         closed: The closed form to compare with; None where it is the solution.
     """
     test, train = cast(PairSet, data.parts["test"]), cast(PairSet, data.parts["train"])
-    val, by_gene = data.parts.get("val"), task.needs_validation
-    if by_gene and val is not None and len(val):
+    val, by_gene = data.parts.get("val"), task.judges_by_gene
+    if task.needs_validation and val is not None and len(val):
         task.tune(_rows(solution, cast(PairSet, val), by_gene=True))
-    summary = task.summarise(_rows(solution, test, by_gene=by_gene))
+    rows = _rows(solution, test, by_gene=by_gene)
+    summary = task.summarise(rows)
     settings = cast(GenesTaskBlock, task.config.task)
     floor = floor_rows(train, [test], settings, with_rcca=False)
     beside = dict(floor.rows)
@@ -61,6 +63,7 @@ def judge_solution(
         summary,
         baselines={**summary.baselines, **{name: each.metrics for name, each in judged.items()}},
         baseline_ci95={name: each.ci95 for name, each in judged.items()},
+        details={**summary.details, **task.beside(rows, beside)},
     )
     result = EvalResult(
         checkpoint=run_dir / BEST_MODEL,
@@ -81,6 +84,16 @@ def judge_solution(
         notes=[*data.notes, *summary.notes, *floor.notes],
     )
     return write_judgement(result, summary.per_subject)
+
+
+def screened_on(chosen: Solution, val: PairSet) -> dict[str, float]:
+    """Return gene -> p on validation people whom a solution has not seen.
+
+    Args:
+        chosen: The solution of the training part.
+        val: The people.
+    """
+    return screen(chosen, _rows(chosen, val, by_gene=True))
 
 
 def parts_of(data: RunData) -> dict[str, PairSet]:
@@ -160,6 +173,8 @@ def solved_payload(
     data: RunData,
     task: AlignTask,
     metrics: dict[str, float],
+    *,
+    learned_from: Sequence[str] = ("train",),
 ) -> dict[str, Any]:
     """Return a checkpoint of a solution: its tensors, and plain values.
 
@@ -168,6 +183,7 @@ def solved_payload(
         data: The opened data.
         task: Of the run; it has adopted the solution.
         metrics: Of the test part.
+        learned_from: Parts whose people it was fitted to.
     """
     tensors = solution.tensors()
     info = {**data.info, SOLUTION: solution.sizes()}
@@ -181,6 +197,7 @@ def solved_payload(
         "state_dict": tensors,
         "task_state": task.state_dict(),
         "split": split,
+        "learned_from": list(learned_from),
         "split_sha256": data.split_sha256,
         "fingerprint": data.fingerprint,
         "method": task.state_dict()["method"],

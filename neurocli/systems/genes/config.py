@@ -93,6 +93,9 @@ class GenesTaskBlock(TaskBlock):
     sweep_width: int = Field(16, ge=1, description="sweep: width of each gene's common space")
     pca: int | None = Field(None, ge=1, description="of rcca: components; null finds them")
     ridge: float | None = Field(None, ge=0, le=1, description="of rcca; null chooses by folds")
+    refit: bool = Field(
+        True, description="solve once more with validation people, when all is chosen"
+    )
     hard_gallery: Annotated[tuple[str, ...], BeforeValidator(as_texts)] = Field(
         (), description="columns in which candidates must agree, such as sex,site"
     )

@@ -21,19 +21,14 @@ from neurocli.core.data.tables import safe_cell
 from neurocli.core.engine.checkpoint import check_plain, load_checkpoint
 from neurocli.core.engine.rebuild import build_model
 from neurocli.core.engine.torch_file import write_torch_file
-from neurocli.core.engine.weights import load_weights
+from neurocli.core.engine.weights import BEST_MODEL, load_weights
 from neurocli.core.paths import durable_path, durable_write
 from neurocli.systems.genes.models.pair import Aligned
 from neurocli.systems.genes.models.sequence import GeneSequence
 from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.solution import Solution
 
-BEST_MODEL, EMBEDDINGS, RANKS, GENES = (
-    "best_model.pt",
-    "aligned_embeddings.pt",
-    "ranks.csv",
-    "genes.csv",
-)
+EMBEDDINGS, RANKS, GENES = "aligned_embeddings.pt", "ranks.csv", "genes.csv"
 ATTENTION, SWEEP = "gene_attention", "sweep.pt"
 _AT_ONCE = 64
 _FORMAT = 1

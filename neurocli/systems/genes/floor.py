@@ -30,6 +30,7 @@ from neurocli.systems.genes.solution import Solution, closed_solution, unit
 Ints = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 RCCA, ORACLE, ORACLE_COSINE, COVARIATES = "rcca", "oracle", "oracle_cosine", "covariates"
+FLOORS = (RCCA, COVARIATES)  # what a trained model has to beat
 _MIN_FIT = 20
 
 
@@ -49,6 +50,7 @@ class ClosedForm:
         self, train: PairSet, task: GenesTaskBlock, genes: Sequence[int] | None = None
     ) -> None:
         cohort, rows = train.cohort, train.rows
+        self._train, self._task = train, task
         if len(rows) < _MIN_FIT:
             raise NeuroError(f"{len(rows)} training people are too few for rcca", where="rcca")
         self.cohort = cohort
@@ -87,6 +89,14 @@ class ClosedForm:
         """Return the fit as maps that can be kept."""
         names = [self.cohort.genes[index] for index in self.genes]
         return closed_solution(names, self.components, self.fits, self.joint)
+
+    def with_people(self, others: PairSet) -> ClosedForm:
+        """Return the closed form of the same genes, fitted to more people.
+
+        Args:
+            others: People of another part, who must not be judged afterwards.
+        """
+        return ClosedForm(self._train.with_people(others), self._task, self.genes)
 
     def scores(self, rows: npt.NDArray[np.intp]) -> Float64:
         """Return the brain's scores (n, q) of people."""

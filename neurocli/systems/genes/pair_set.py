@@ -48,6 +48,35 @@ class PairSet:
         """Return how many people there are."""
         return len(self.rows)
 
+    def with_people(self, other: PairSet) -> PairSet:
+        """Return the people of this part and of another of the same cohort.
+
+        Args:
+            other: The other part.
+        """
+        return self._with_rows(other.rows)
+
+    def with_ids(self, people: Sequence[str]) -> PairSet:
+        """Return the people of this part and others of the cohort by id, unknown ones left out.
+
+        Args:
+            people: Ids.
+        """
+        wanted = set(people) - set(self.participants)
+        places = [row for row, who in enumerate(self.cohort.people) if who in wanted]
+        return self._with_rows(np.array(places, dtype=np.intp)) if places else self
+
+    def _with_rows(self, rows: npt.NDArray[np.intp]) -> PairSet:
+        return PairSet(
+            self.cohort,
+            np.concatenate([self.rows, rows]),
+            self.classes,
+            truth=self.truth,
+            seed=self.seed,
+            covariates=self.covariates,
+            strata=self.strata,
+        )
+
     @property
     def participants(self) -> list[str]:
         """Return their ids."""

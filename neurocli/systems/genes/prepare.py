@@ -16,6 +16,7 @@ from neurocli.core.paths import cache_dir
 from neurocli.systems.genes.built_in import cohort_spec, write_cohort
 from neurocli.systems.genes.config import LatentsOptions
 from neurocli.systems.genes.known_truth import Cohort
+from neurocli.systems.genes.latent_names import latent_names
 from neurocli.systems.genes.pack import (
     INDEX,
     VALUES,
@@ -25,7 +26,7 @@ from neurocli.systems.genes.pack import (
     write_values,
 )
 from neurocli.systems.genes.raw_files import write_raw_files
-from neurocli.systems.genes.sources import LatentReader, latent_files, read_gene
+from neurocli.systems.genes.sources import LatentReader, read_gene
 
 FORMAT_VERSION = "gene-pack/1"
 """Changes whenever the content of a block does."""
@@ -123,16 +124,15 @@ def packed_latents(folder: Path, options: LatentsOptions, listener: Listener = i
         InputError: The folder holds none, or they cannot be read.
         NeuroError: The cache cannot be written.
     """
-    files, notes = latent_files(folder, options.latent_pattern)
-    target = _place("latents", list(files.values()), options.model_dump(include=set(_READING)))
-    return read_block(
-        made_once(
-            target,
-            lambda draft: pack_latents(draft, files, options, notes),
-            what=f"a pack of {len(files)} latents",
-            listener=listener,
-        )
-    )
+    names, notes = latent_names(folder, options.latent_pattern)
+    reading = options.model_dump(include=set(_READING))
+    target = _place("latents", folder, list(names.values()), reading)
+
+    def make(draft: Path) -> None:
+        pack_latents(draft, {who: folder / name for who, name in names.items()}, options, notes)
+
+    what = f"a pack of {len(names)} latents"
+    return read_block(made_once(target, make, what=what, listener=listener))
 
 
 def packed_gene(
@@ -151,7 +151,8 @@ def packed_gene(
         UsageError: A person has different rows.
         NeuroError: The cache cannot be written.
     """
-    target = _place(f"gene {name}", [path], options.model_dump(include=set(_TABLE)))
+    reading = options.model_dump(include=set(_TABLE))
+    target = _place(f"gene {name}", path.parent, [path.name], reading)
     return read_block(
         made_once(
             target,
@@ -162,9 +163,14 @@ def packed_gene(
     )
 
 
-def _place(what: str, paths: list[Path], options: dict[str, Any]) -> Path:
-    """Return where a pack of files in their present state lies."""
-    states = [(p.name, s.st_size, s.st_mtime_ns) for p in paths if (s := os.stat(p))]
-    where = str(paths[0].parent.resolve())
+def _place(what: str, folder: Path, names: list[str], options: dict[str, Any]) -> Path:
+    """Return where a pack of a folder's files in their present state lies."""
+    opened = os.open(folder, os.O_RDONLY)  # so that the way to it is gone only once
+    try:
+        found = [(name, os.stat(name, dir_fd=opened)) for name in names]
+    finally:
+        os.close(opened)
+    states = [(name, state.st_size, state.st_mtime_ns) for name, state in found]
+    where = str(folder.resolve())
     text = json.dumps([FORMAT_VERSION, what, where, states, options], sort_keys=True, default=str)
     return cache_dir() / f"genes-pack-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from neurocli.core.engine.task import Rows
+from neurocli.core.engine.task import Batch, Rows
 from neurocli.core.metrics.retrieval import equal_rows
 from neurocli.systems.genes.judging import Pairs, rows_of
 from neurocli.systems.genes.pair_set import PairSet
@@ -64,6 +64,26 @@ def people_of(part: PairSet, genes: Sequence[int]) -> People:
         part.classes[rows],
         None if part.strata is None else part.strata[rows],
         None if cohort.genes_explained is None else part.gene_keys(rows),
+    )
+
+
+def people_of_batch(batch: Batch) -> People:
+    """Return the people of a batch, as `PairSet.collate` gives it.
+
+    Args:
+        batch: Tensors and lists by name.
+    """
+    genes = batch["gene_sequence"].cpu().numpy()
+    owned, strata, keys = (batch.get(name) for name in ("owned", "stratum", "gene_keys"))
+    return People(
+        batch["participant"],
+        batch["family"],
+        batch["neuro_embedding"].cpu().numpy(),
+        {index: genes[:, index] for index in range(genes.shape[1])},
+        np.ones(genes.shape[:2], dtype=bool) if owned is None else owned.cpu().numpy(),
+        batch["gene_class"].cpu().numpy(),
+        None if strata is None else strata.cpu().numpy(),
+        None if keys is None else keys.cpu().numpy().view(np.uint64),
     )
 
 

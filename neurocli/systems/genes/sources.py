@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,24 +17,23 @@ from neurocli.core.errors import InputError, NeuroError, UsageError
 from neurocli.core.names import choices_text
 from neurocli.systems.genes.config import LatentsOptions
 from neurocli.systems.genes.ids import is_withdrawn, shown
+from neurocli.systems.genes.latent_names import latent_names
 
 Float32 = npt.NDArray[np.float32]
 # Names under which programs save a latent, the likeliest first; autoencoders give mean and sigma.
 PREFERRED = ("latent", "z", "z_mu", "mu", "mean", "brain_latent", "embedding", "data", "arr_0")
 _GENE_SUFFIX = "_brain_gene_embedding"
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".txt")
-_ARRAYS = (".npz", ".npy")
 _NUMBERED = re.compile(r"(?:emb|embedding|dim|e|v|x)?_?(\d+)", re.IGNORECASE)
 _NOT_FEATURES = frozenset({"", "unnamed: 0", "fid", "eid", "iid", "index"})
 
 
 def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
-    """Return the latent files of a folder by id.
+    """Return the latent files of a folder by id, as `latent_names` finds them.
 
     Args:
-        folder: Searched in itself, hidden files left alone.
-        pattern: File name with `{iid}`; when no file fits, the stem of every array file without
-            a trailing `_latent` is the id, which is noted.
+        folder: Of latents.
+        pattern: File name with `{iid}`.
 
     Returns:
         id -> file, sorted by id, and notes.
@@ -44,48 +42,8 @@ def latent_files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]
         InputError: The folder is missing, or holds no array.
         UsageError: The pattern has no `{iid}`, or two files have one id.
     """
-    if "{iid}" not in pattern:
-        raise UsageError(f"'{pattern}' has no {{iid}}", where="latent_pattern")
-    if not folder.is_dir():
-        raise InputError(folder, "is no folder of latents", "give the folder with {IID}_latent.npz")
-    stem = pattern
-    for suffix in _ARRAYS:
-        stem = stem.removesuffix(suffix)
-    before, _, after = stem.partition("{iid}")
-    wanted = re.compile(f"{re.escape(before)}(?P<iid>.+){re.escape(after)}")
-    # Plain texts: a folder may hold as many files as a study has people.
-    arrays = sorted(name for name in os.listdir(folder) if _is_array(name))
-    named = ((match["iid"], n) for n in arrays if (match := wanted.fullmatch(n[:-4])))
-    found = _by_id(folder, named)
-    if found:
-        return found, _others(len(arrays) - len(found), pattern)
-    if not arrays:
-        raise InputError(
-            folder, "holds no .npz or .npy file", "give the folder with {IID}_latent.npz"
-        )
-    note = f"no file is called {pattern}; ids are the names of the {len(arrays)} array files"
-    return _by_id(folder, ((n[:-4].removesuffix("_latent"), n) for n in arrays)), [note]
-
-
-def _is_array(name: str) -> bool:
-    return name.endswith(_ARRAYS) and not name.startswith(".")
-
-
-def _others(count: int, pattern: str) -> list[str]:
-    return [f"{count} array files are not called {pattern} and are left out"] if count else []
-
-
-def _by_id(folder: Path, named: Iterator[tuple[str, str]]) -> dict[str, Path]:
-    found: dict[str, str] = {}
-    for owner, name in named:
-        if owner in found:
-            raise UsageError(
-                f"{found[owner]} and {name} are of one id '{owner}'",
-                where=str(folder),
-                hint="keep one of them",
-            )
-        found[owner] = name
-    return {owner: folder / found[owner] for owner in sorted(found)}
+    names, notes = latent_names(folder, pattern)
+    return {owner: folder / name for owner, name in names.items()}, notes
 
 
 @dataclass

@@ -97,7 +97,9 @@ def screen(solution: Solution, rows: Rows) -> dict[str, float]:
 
 def _about(maps: GeneMaps) -> dict[str, Any]:
     if not maps.scale:
-        return {"scored_by": "rcca", "r_first": float(maps.r.max(initial=0.0))}
+        first = {"scored_by": "rcca", "r_first": float(maps.r.max(initial=0.0))}
+        warm = {"scored_by": "rcca+contrastive", "best_epoch": maps.epoch}
+        return {**first, **warm} if maps.epoch else first
     return {"scored_by": "contrastive", "best_epoch": maps.epoch, "scale": maps.scale}
 
 

@@ -33,14 +33,15 @@ from neurocli.core.events import Listener
 from neurocli.core.nn.chunked import encode_in_chunks
 from neurocli.core.nn.gathered import gathered_loss
 from neurocli.core.nn.pair_loss import pair_loss
+from neurocli.systems.genes.beside import differences
 from neurocli.systems.genes.config import GenesDataBlock, GenesTaskBlock
-from neurocli.systems.genes.floor import RCCA, ClosedForm, floor_rows
+from neurocli.systems.genes.floor import FLOORS, RCCA, ClosedForm, floor_rows
 from neurocli.systems.genes.judging import judge, pairs_of
 from neurocli.systems.genes.models.pair import Aligned
 from neurocli.systems.genes.models.solved import SolvedGenes
 from neurocli.systems.genes.pair_set import PairSet
 from neurocli.systems.genes.solution import Solution
-from neurocli.systems.genes.solved_rows import People, solved_rows
+from neurocli.systems.genes.solved_rows import people_of_batch, solved_rows
 from neurocli.systems.genes.standards import standards
 from neurocli.systems.genes.sweep import judge_genes, screen
 from neurocli.systems.genes.warm_start import start_from_closed_form
@@ -64,6 +65,7 @@ class AlignTask(Task):
         self._method: str | None = None
         self._by_gene = False
         self._screened: dict[str, float] | None = None
+        self._is_screened, self._added = False, list[str]()
         if config.data.batch_size < _MIN_PAIRS:
             raise UsageError(
                 f"a batch of {config.data.batch_size} has nothing to be told from",
@@ -219,35 +221,41 @@ class AlignTask(Task):
 
     def _solved_step(self, model: SolvedGenes, batch: Batch) -> Rows:
         self._solution = model.solution
-        genes = batch["gene_sequence"].cpu().numpy()
-        owned, strata, keys = (batch.get(name) for name in ("owned", "stratum", "gene_keys"))
-        whole = np.ones(genes.shape[:2], dtype=bool)
-        people = People(
-            batch["participant"],
-            batch["family"],
-            batch["neuro_embedding"].cpu().numpy(),
-            {index: genes[:, index] for index in range(genes.shape[1])},
-            whole if owned is None else owned.cpu().numpy(),
-            batch["gene_class"].cpu().numpy(),
-            None if strata is None else strata.cpu().numpy(),
-            None if keys is None else keys.cpu().numpy().view(np.uint64),
-        )
-        return solved_rows(model.solution, people, by_gene=self._by_gene)
+        return solved_rows(model.solution, people_of_batch(batch), by_gene=self._by_gene)
 
-    def adopt(self, solution: Solution, method: str, *, by_gene: bool) -> None:
+    def adopt(
+        self,
+        solution: Solution,
+        method: str,
+        *,
+        by_gene: bool,
+        screened: Mapping[str, float] | None = None,
+        added: Sequence[str] = (),
+    ) -> None:
         """Judge a solution from here on.
 
         Args:
             solution: The maps.
             method: How they were found.
             by_gene: Whether every gene is judged by itself, too.
+            screened: Gene -> p on validation people, of a solution that learned from them
+                afterwards; None screens by the solution itself.
+            added: Whom it learned from beside the training part, as its floor does then.
         """
+        self._added = list(added)
         self._solution, self._method, self._by_gene = solution, method, by_gene
+        self._is_screened = screened is not None
+        self._screened = None if screened is None else dict(screened)
+
+    @property
+    def judges_by_gene(self) -> bool:
+        """Return whether every gene of a solution is judged by itself, too."""
+        return self._by_gene
 
     @property
     def needs_validation(self) -> bool:
-        """Return whether genes are screened on validation people."""
-        return self._by_gene
+        """Return whether genes are yet to be screened on validation people."""
+        return self._by_gene and not self._is_screened
 
     def tune(self, rows: Rows | None) -> list[str]:
         """Screen the genes of a sweep."""
@@ -301,22 +309,31 @@ class AlignTask(Task):
         """Return the closed form fitted on the training part, covariates alone, and the optimum."""
         # Of a closed form the closed form is no baseline.
         return floor_rows(
-            cast(PairSet, train),
+            cast(PairSet, train).with_ids(self._added),
             [cast(PairSet, part) for part in judged],
             self._task,
             with_rcca=self._method != RCCA,
         )
 
+    def beside(self, rows: Rows, baselines: Mapping[str, Rows]) -> Mapping[str, Any]:
+        """Return the paired differences from the floors, in people's ranks."""
+        floors = {name: pairs_of(own) for name, own in baselines.items() if name in FLOORS}
+        return {"differences": differences(pairs_of(rows), floors)} if floors else {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return whether gene vectors repeat in training."""
         solved = {"method": self._method, "by_gene": self._by_gene} if self._method else {}
-        return {"labels_matter": self._labels_matter, **solved}
+        later = {"screened": self._screened} if self._is_screened else {}
+        later |= {"added": self._added} if self._added else {}
+        return {"labels_matter": self._labels_matter, **solved, **later}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._labels_matter = bool(state.get("labels_matter", False))
         self._method = state.get("method")
         self._by_gene = bool(state.get("by_gene", False))
+        self._screened = state.get("screened")
+        self._is_screened, self._added = self._screened is not None, list(state.get("added", ()))
 
 
 def _present(batch: Batch) -> Tensor:

@@ -85,3 +85,16 @@ def test_sites_have_their_own_rows(missing: bool) -> None:
     else:
         assert table["south"] == {"n": 3, "accuracy": pytest.approx(1 / 3)}
     assert per_group(task, rows, {f"p{i}": "one" for i in range(7)}, "site") == []
+
+
+def test_a_task_may_compare_rows_with_those_of_baselines() -> None:
+    class Comparing(Counting):
+        def beside(self, rows: Any, baselines: Any) -> dict[str, Any]:
+            return {"seen": (rows, sorted(baselines))}
+
+    task: Any = Comparing()
+    rows: Any = [{"participant": "p0"}]
+    found, _ = with_baselines(task, run_data(train=[]), [], summary(), ignore, rows=rows)
+    assert found.details["seen"] == (rows, ["fitted"])
+    plain, _ = with_baselines(task, run_data(train=[]), [], summary(), ignore)
+    assert "seen" not in plain.details

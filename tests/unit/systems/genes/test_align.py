@@ -190,7 +190,6 @@ def test_a_sweep_can_be_trained(run: Align, method: str) -> None:
 
 
 def test_a_closed_form_is_judged_like_a_model(closed: AlignResult, single: AlignResult) -> None:
-    assert closed.metrics["percentile"] == pytest.approx(single.baselines["rcca"]["percentile"])
     assert set(closed.metrics) == set(single.metrics) - {"loss"}
     content = torch.load(closed.run / "best_model.pt", weights_only=True)
     assert content["method"] == "rcca"

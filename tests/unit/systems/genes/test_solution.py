@@ -15,8 +15,10 @@ import torch
 from neurocli import align_genes
 from neurocli.core.config.load import config_from_plain
 from neurocli.core.engine.evaluate import evaluate
+from neurocli.core.engine.judgement import EvalResult
 from neurocli.core.engine.rebuild import load_model
 from neurocli.core.errors import InputError, NeuroError, UsageError
+from neurocli.core.experiment.judge import evaluate_many
 from neurocli.systems.genes.cost import clip_cost
 from neurocli.systems.genes.floor import ClosedForm
 from neurocli.systems.genes.models.solved import SolvedGenes, solved_model
@@ -175,3 +177,22 @@ def test_damaged_maps_are_refused(solved: Callable[..., AlignResult], tmp_path: 
     torch.save(content, tmp_path / "bad.pt")
     with pytest.raises(NeuroError, match=r"genes\.0\.brain holds NaN"):
         evaluate(tmp_path / "bad.pt", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["sweep", "single"])
+def test_a_command_line_names_the_folder_of_a_run(
+    solved: Callable[..., AlignResult], mode: str, tmp_path: Path
+) -> None:
+    # `neuro evaluate RUN` looks for the model of a run by itself.
+    found = solved(mode=mode, method="rcca")
+    again = evaluate_many(found.run, out=tmp_path / "again")
+    assert isinstance(again, EvalResult)
+    assert again.metrics == found.metrics
+    assert again.checkpoint == found.checkpoint
+
+
+def test_another_file_of_the_run_names_the_one_to_judge(solved: Callable[..., AlignResult]) -> None:
+    found = solved(mode="sweep", method="rcca")
+    with pytest.raises(InputError) as caught:
+        evaluate(found.run / "sweep.pt")
+    assert caught.value.hint == f"judge {found.run / 'best_model.pt'}, the model of the same run"

@@ -268,3 +268,15 @@ def test_the_wrong_width_is_refused(tmp_path: Path, options: Options) -> None:
 def test_nobody_left_is_refused(tmp_path: Path, options: Options) -> None:
     with pytest.raises(InputError, match="holds no usable row"):
         read_gene(table(tmp_path, "IID,emb_0\n-1,2\n"), options())
+
+
+def test_what_stands_before_and_behind_an_id_never_shares_letters(tmp_path: Path) -> None:
+    for name in ("x_x.npz", "x_7_x.npz", "x__x.npz", ".x_8_x.npz", "x_9_x.npy", "x_5_x.txt"):
+        np.savez(tmp_path / "any", a=np.zeros(3))
+        (tmp_path / "any.npz").rename(tmp_path / name)
+    files, notes = latent_files(tmp_path, "x_{iid}_x.npz")
+    assert {owner: path.name for owner, path in files.items()} == {
+        "7": "x_7_x.npz",
+        "9": "x_9_x.npy",
+    }
+    assert notes == ["2 array files are not called x_{iid}_x.npz and are left out"]
