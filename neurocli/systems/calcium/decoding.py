@@ -1,8 +1,8 @@
-"""Decode labels from embeddings: nearest neighbours by cosine and ridge regression.
+"""Decode labels from embeddings: nearest neighbours by cosine, templates, ridge regression.
 
 Settings (number of neighbours, penalty, and for a movie over how long a stretch embeddings are
-averaged) are chosen on the validation part; the judged part is used once. Letters: n fitted
-windows, m judged windows, D outputs.
+averaged and whether neighbours or templates tell the frame) are chosen on the validation part; the
+judged part is used once. Letters: n fitted windows, m judged windows, D outputs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocli.systems.calcium.labels import LabelSpec, trials_of
+from neurocli.systems.calcium.templates import SHRINKAGE, WIDTHS_S, template_frames
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -75,7 +76,7 @@ def decode(
         rate_hz: Windows per second.
     """
     if spec.kind == "number":
-        return _number(fit, choose, judge)
+        return _number(fit, choose, judge)[1]
     if spec.kind == "movie":
         return _movie(spec, fit, choose, judge, rate_hz)
     fit, judge = _by_trial(fit), _by_trial(judge)
@@ -87,33 +88,73 @@ def decode(
 
 
 def _movie(spec: LabelSpec, fit: Side, choose: Side | None, judge: Side, rate_hz: float) -> Decoded:
-    """Decode frames by neighbours of averaged embeddings, and their phase from single ones."""
-    single, seconds = (_USUAL_K, (0.0, 0.0)), 0.0
-    k = _USUAL_K
-    if choose is not None:
-        tried = {
-            s: _best_k(spec, smoothed(fit, s * rate_hz), smoothed(choose, s * rate_hz))
-            for s in SMOOTHING_S
-        }
-        single = tried[0.0]
-        seconds = max(SMOOTHING_S, key=lambda s: tried[s][1])
-        k = tried[seconds][0]
-    known, asked = smoothed(fit, seconds * rate_hz), smoothed(judge, seconds * rate_hz)
-    found = neighbours(known, asked.x, [k], spec)[k]
-    hit = is_right(spec, judge.y, found).astype(np.float64)
-    alone = neighbours(fit, judge.x, [single[0]], spec)[single[0]]
-    sides = [
-        None if s is None else Side(s.x, phase(s.y, spec.period), s.segment, s.centre)
-        for s in (fit, choose, judge)
-    ]
-    regressed = _number(cast(Side, sides[0]), sides[1], cast(Side, sides[2]))
-    setting = {
-        "k": k,
-        "smoothing_s": seconds,
-        "accuracy_single": float(is_right(spec, judge.y, alone).mean()),
-        **regressed.setting,
+    """Decode frames and their phase from averaged embeddings, and tell of single ones."""
+    tried = {
+        s: _framed(spec, fit, choose, judge, rate_hz=rate_hz, seconds=s)
+        for s in (SMOOTHING_S if choose is not None else (0.0,))
     }
-    return Decoded(judge.y, found, hit, regressed.wave, judge.centre, setting)
+    seconds = max(tried, key=lambda s: tried[s].score)
+    best, alone = tried[seconds], tried[0.0]
+    hit = is_right(spec, judge.y, best.frame).astype(np.float64)
+    waves = {
+        s: _number(*(_phased(spec, own, s * rate_hz) for own in (fit, choose, judge)))
+        for s in tried
+    }
+    of_wave = min(waves, key=lambda s: waves[s][0])
+    regressed, single = waves[of_wave][1], waves[0.0][1].wave
+    setting = {
+        **best.setting,
+        "smoothing_s": seconds,
+        "accuracy_single": float(is_right(spec, judge.y, alone.frame).mean()),
+        "penalty": regressed.setting["penalty"],
+        "r2_smoothing_s": of_wave,
+        "r2_single": r2_of(cast(Float, single)),
+    }
+    return Decoded(judge.y, best.frame, hit, regressed.wave, judge.centre, setting)
+
+
+def _phased(spec: LabelSpec, side: Any, width: float) -> Any:
+    """Return averaged windows with the phase of the movie as label; None stays None."""
+    if side is None:
+        return None
+    own = smoothed(side, width)
+    return Side(own.x, phase(own.y, spec.period), own.segment, own.centre)
+
+
+@dataclass(frozen=True)
+class _Framed:
+    """Hold decoded frames (m,), and how well the same decoder did on the validation part."""
+
+    frame: Float
+    score: tuple[float, float]
+    setting: dict[str, float]
+
+
+def _framed(
+    spec: LabelSpec, fit: Side, choose: Side | None, judge: Side, *, rate_hz: float, seconds: float
+) -> _Framed:
+    """Decode frames by neighbours or by templates, whichever the validation part decodes better."""
+    known, asked = smoothed(fit, seconds * rate_hz), smoothed(judge, seconds * rate_hz)
+    if choose is None:
+        frame = neighbours(known, asked.x, [_USUAL_K], spec)[_USUAL_K]
+        return _Framed(frame, (0.0, 0.0), {"k": _USUAL_K})
+    tried = smoothed(choose, seconds * rate_hz)
+    k, score = _best_k(spec, known, tried)
+    best = _Framed(neighbours(known, asked.x, [k], spec)[k], score, {"k": k})
+    settings = [(width, share) for width in WIDTHS_S for share in SHRINKAGE]
+    found = template_frames(
+        (known.x, known.y),
+        [tried.x, asked.x],
+        spec.period,
+        [(width * spec.tolerance, share) for width, share in settings],
+    )
+    for (width, share), (chosen, frame) in zip(settings, found, strict=True):
+        score = _score(spec, choose.y, chosen)
+        if score > best.score:
+            best = _Framed(
+                frame, score, {"template_width": width * spec.tolerance, "shrinkage": share}
+            )
+    return best
 
 
 def smoothed(side: Side, width: float) -> Side:
@@ -211,28 +252,31 @@ def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _best_k(spec: LabelSpec, fit: Side, choose: Side) -> tuple[int, tuple[float, float]]:
     """Return the best number of neighbours and its score: accuracy, then nearness."""
     said = neighbours(fit, choose.x, list(NEIGHBOURS), spec)
-    scores = {}
-    for k, found in said.items():
-        near = 0.0
-        if spec.kind == "movie":  # a validation part may be decoded without error by several
-            near = -float(_apart(spec, choose.y, found).mean())
-        scores[k] = (float(is_right(spec, choose.y, found).mean()), near)
+    scores = {k: _score(spec, choose.y, found) for k, found in said.items()}
     best = max(NEIGHBOURS, key=lambda k: (*scores[k], k))
     return best, scores[best]
 
 
-def _number(fit: Side, choose: Side | None, judge: Side) -> Decoded:
+def _score(spec: LabelSpec, target: npt.NDArray[Any], found: Float) -> tuple[float, float]:
+    """Return accuracy, then nearness: a validation part may be decoded without error by several."""
+    near = -float(_apart(spec, target, found).mean()) if spec.kind == "movie" else 0.0
+    return float(is_right(spec, target, found).mean()), near
+
+
+def _number(fit: Side, choose: Side | None, judge: Side) -> tuple[float, Decoded]:
+    """Return the squared error of the validation part, and what was decoded of the judged one."""
     target, wanted = _wide(fit.y), _wide(judge.y)
-    penalty = _USUAL_PENALTY
+    penalty, error = _USUAL_PENALTY, 0.0
     if choose is not None:
         errors = {
             p: float(np.square(ridge(fit.x, target, choose.x, p) - _wide(choose.y)).mean())
             for p in PENALTIES
         }
         penalty = min(errors, key=lambda p: errors[p])
+        error = errors[penalty]
     found = ridge(fit.x, target, judge.x, penalty)
     wave = np.concatenate([wanted, found], axis=1)
-    return Decoded(wanted, found, None, wave, judge.centre, {"penalty": penalty})
+    return error, Decoded(wanted, found, None, wave, judge.centre, {"penalty": penalty})
 
 
 def ridge(

@@ -27,6 +27,7 @@ from neurocli.systems.calcium.decoding import (
     smoothed,
 )
 from neurocli.systems.calcium.labels import LabelSpec
+from neurocli.systems.calcium.templates import template_frames
 
 CLASSES = LabelSpec("direction", "class", 4)
 MOVIE = LabelSpec("movie_one", "movie", 40, 3)
@@ -285,9 +286,13 @@ def test_the_stretch_is_chosen_on_validation_and_single_windows_are_told_too() -
     assert found.setting["smoothing_s"] > 0
     assert found.hit is not None
     assert found.hit.mean() > found.setting["accuracy_single"] + 0.1
-    # By hand: windows of the chosen stretch, its neighbours, and what they say.
-    width, k = 9.0 * found.setting["smoothing_s"], int(found.setting["k"])
-    by_hand = neighbours(smoothed(sides[0], width), smoothed(sides[2], width).x, [k], MOVIE)[k]
+    assert found.wave is not None
+    assert r2_of(found.wave) > found.setting["r2_single"] + 0.1
+    # By hand: windows of the chosen stretch, and the templates that they are nearest to.
+    width = 9.0 * found.setting["smoothing_s"]
+    known, asked = smoothed(sides[0], width), smoothed(sides[2], width)
+    chosen = (found.setting["template_width"], found.setting["shrinkage"])
+    (by_hand,) = next(iter(template_frames((known.x, known.y), [asked.x], 40, [chosen])))
     assert np.array_equal(found.predicted, by_hand)
     # Without a validation part nothing is chosen.
     usual = decode(MOVIE, sides[0], None, sides[2])
