@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neurocli.core.errors import NeuroError, UsageError
+from neurocli.core.heap import kept_memory
 from neurocli.core.infer.labels import label_into, labels_from_logits
 from neurocli.core.infer.windows import (
     BLENDS,
@@ -73,11 +74,12 @@ def sliding_window_logits(
         NeuroError: The model gives another size, or values that are not finite.
     """
     predict = _Predictor(_as_list(model), mirror, skip_empty)
-    found = [
-        _place(_logits(cut, predict), cut)
-        for cut in _cuts(volume, roi, overlap, blend, extent=extent)
-    ]
-    return _stacked(found)
+    with kept_memory():
+        found = [
+            _place(_logits(cut, predict), cut)
+            for cut in _cuts(volume, roi, overlap, blend, extent=extent)
+        ]
+        return _stacked(found)
 
 
 def sliding_window_labels(
@@ -113,11 +115,12 @@ def sliding_window_labels(
         NeuroError: The model gives another size, or values that are not finite.
     """
     predict = _Predictor(_as_list(model), mirror, skip_empty)
-    found = [
-        _place(_labels(cut, predict)[None], cut)[0]
-        for cut in _cuts(volume, roi, overlap, blend, extent=extent)
-    ]
-    return _stacked(found)
+    with kept_memory():
+        found = [
+            _place(_labels(cut, predict)[None], cut)[0]
+            for cut in _cuts(volume, roi, overlap, blend, extent=extent)
+        ]
+        return _stacked(found)
 
 
 def _stacked(found: list[Tensor]) -> Tensor:
@@ -193,15 +196,16 @@ def _place(computed: Tensor, cut: _Cut) -> Tensor:
 def _logits(cut: _Cut, predict: _Predictor) -> Tensor:
     grid, patch = cut.grid, cut.patch
     if grid.n_windows == 1:
-        return predict(patch)
+        return _only(predict(patch)).float()
     weights = Weights(grid, patch.device)
     total: Tensor | None = None
     for window in itertools.chain.from_iterable(grid.rows()):
         box = _box(window.start, grid.size)
         logits = predict(patch[box])
         if total is None:
-            total = zeros((len(logits), *grid.shape), patch.device)
-        weights.add(total[box], logits, window)
+            total = torch.zeros((len(logits), *grid.shape), device=patch.device)
+        _require_finite(weights.add(total[box], logits, window))
+        del logits
     assert total is not None  # a grid has at least one window
     return total
 
@@ -210,7 +214,7 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
     grid, patch = cut.grid, cut.patch
     labels = torch.empty(grid.shape, dtype=torch.uint8, device=patch.device)
     if grid.n_windows == 1:
-        label_into(labels, predict(patch))
+        label_into(labels, _only(predict(patch)))
         return labels
     # The shares of a voxel need not add up to 1: the largest class is the same.
     is_flat = grid.blend == "constant"
@@ -223,8 +227,8 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
             logits = predict(patch[_box(window.start, grid.size)])
             if slab is None:
                 slab = zeros((len(logits), depth, *grid.shape[1:]), patch.device)
-            box = _box((0, *window.start[1:]), grid.size)
-            add_weighted(slab[box], logits, weight)
+                box = _box((0, *window.start[1:]), grid.size)
+            _require_finite(add_weighted(slab[box], logits, weight))
             del logits
         assert slab is not None  # a row has at least one window
         starts = grid.starts[0]
@@ -232,6 +236,21 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
         label_into(labels[first : first + done], slab[:, :done])
         _shift(slab, done)
     return labels
+
+
+def _only(logits: Tensor) -> Tensor:
+    """Return the logits of the only window."""
+    _require_finite(logits.sum(dtype=torch.float32))
+    return logits
+
+
+def _require_finite(total: Tensor) -> None:
+    # A sum of everything is finite only when everything is.
+    if not torch.isfinite(total):
+        raise NeuroError(
+            "the model gives values that are not finite",
+            hint="look at the volume and the weights, or use train.precision=fp32",
+        )
 
 
 def _shift(slab: Tensor, done: int) -> None:
@@ -249,7 +268,7 @@ def _box(start: Triple, size: Triple) -> tuple[slice, ...]:
 
 
 class _Predictor:
-    """Give the mean logits (K, d, h, w) float32 of several models and mirrored copies."""
+    """Give the mean logits (K, d, h, w) of several models and mirrored copies."""
 
     def __init__(self, models: Sequence[Model], mirror: bool, skip_empty: bool) -> None:
         self._models = models
@@ -270,20 +289,16 @@ class _Predictor:
 
     def _run(self, patch: Tensor) -> Tensor:
         total: Tensor | None = None
+        count = len(self._models) * len(self._flips)
         for model, axes in itertools.product(self._models, self._flips):
             logits = _first(model(patch.flip(axes) if axes else patch), patch)
             logits = logits.flip(axes) if axes else logits
-            # A sum of everything is finite only when everything is.
-            if not torch.isfinite(logits.sum(dtype=torch.float32)):
-                raise NeuroError(
-                    "the model gives values that are not finite",
-                    hint="look at the volume and the weights, or use train.precision=fp32",
-                )
+            if count == 1:
+                return logits[0]  # each chunk of it is widened where it is added
             logits = logits.float()
             total = logits if total is None else total.add_(logits)
         assert total is not None  # there is at least one model
-        count = len(self._models) * len(self._flips)
-        return total[0] if count == 1 else total[0].div_(count)
+        return total[0].div_(count)
 
 
 def _is_empty(patch: Tensor) -> bool:
