@@ -295,8 +295,8 @@ class _Predictor:
             logits = logits.flip(axes) if axes else logits
             if count == 1:
                 return logits[0]  # each chunk of it is widened where it is added
-            logits = logits.float()
-            total = logits if total is None else total.add_(logits)
+            # What a model gives may be its input or a buffer of its own: add to a copy.
+            total = logits.to(torch.float32, copy=True) if total is None else total.add_(logits)
         assert total is not None  # there is at least one model
         return total[0].div_(count)
 

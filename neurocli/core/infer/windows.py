@@ -196,9 +196,8 @@ class Weights:
         self._whole = None
         self._chunks = list(plane_chunks(grid.size, device))
         n_planes = max(part.stop - part.start for part in self._chunks)
-        self._shares_of = torch.empty(
-            (n_planes, *grid.size[1:]), device=device
-        )  # for all windows in turn
+        # One buffer for all windows in turn.
+        self._shares_of = torch.empty((n_planes, *grid.size[1:]), device=device)
         if grid.blend == "gaussian":
             self._window = window_weights(grid.size, grid.blend).to(device)
             self._whole = torch.zeros(grid.shape, device=device)
