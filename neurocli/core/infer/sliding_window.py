@@ -227,7 +227,7 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
             logits = predict(patch[_box(window.start, grid.size)])
             if slab is None:
                 slab = zeros((len(logits), depth, *grid.shape[1:]), patch.device)
-                box = _box((0, *window.start[1:]), grid.size)
+            box = _box((0, *window.start[1:]), grid.size)
             _require_finite(add_weighted(slab[box], logits, weight))
             del logits
         assert slab is not None  # a row has at least one window
