@@ -39,6 +39,8 @@ __all__ = [
 Model = Callable[[Tensor], Any]
 Models = Model | Sequence[Model]
 _AXES = (2, 3, 4)
+_STRIDE = 16
+"""Voxels that the deepest layers of most networks join: boxes begin and end on multiples of it."""
 
 
 def sliding_window_logits(
@@ -61,8 +63,9 @@ def sliding_window_logits(
         roi: Size of a window. Axes shorter than it are padded with zeros on both sides.
         overlap: Share of a window that the next one repeats.
         blend: constant; gaussian (sigma of an eighth, as MONAI cuts it off); or cosine.
-        extent: grid covers all of the volume; brain only the box of its non-zero voxels; whole
-            takes that box in one pass. The last two place windows elsewhere than grid does.
+        extent: grid covers all of the volume; brain only the box of its non-zero voxels, grown
+            to multiples of 16; whole takes that box in one pass. The last two place windows
+            elsewhere than grid does.
         mirror: Average over all eight mirrored copies of each window.
         skip_empty: Compute the windows that hold only zeros once; the result is the same.
 
@@ -146,6 +149,18 @@ def brain_box(volume: Tensor) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
+def _aligned(box: Sequence[slice], shape: Triple) -> tuple[slice, ...]:
+    """Return a box grown to where strided layers would begin a voxel in the whole volume, too."""
+    return tuple(
+        slice(part.start // _STRIDE * _STRIDE, min(size, -(-part.stop // _STRIDE) * _STRIDE))
+        for part, size in zip(box, shape, strict=True)
+    )
+
+
+def _all_of(shape: Triple) -> tuple[slice, ...]:
+    return tuple(slice(0, size) for size in shape)
+
+
 @dataclass(frozen=True)
 class _Cut:
     """Hold the part of a volume that is computed, and where it belongs.
@@ -169,7 +184,7 @@ def _cuts(
         raise UsageError(f"unknown extent '{extent}'", hint=f"choices: {', '.join(EXTENTS)}")
     for one in volume:
         shape = (one.shape[1], one.shape[2], one.shape[3])
-        box = brain_box(one) if extent != "grid" else tuple(slice(0, size) for size in shape)
+        box = _aligned(brain_box(one), shape) if extent != "grid" else _all_of(shape)
         patch = one[(slice(None), *box)]
         size = tuple(patch.shape[1:]) if extent == "whole" else tuple(roi)
         lacks = [max(0, want - have) for want, have in zip(size, patch.shape[1:], strict=True)]
