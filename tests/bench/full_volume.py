@@ -5,8 +5,8 @@ model; without one `unet3d_xs` is trained on the built-in cohort first (about 15
 MONAI's inferer (windows of the size of a training patch, overlap 0.5, Gaussian weights, float32)
 and ours on the test part of the run, one thread, CPU time in turns, summed over cases. `same` is
 ours with MONAI's windows; `brain` takes windows over the box of non-zero voxels; `whole` takes that
-box in one pass; `bf16` computes in bfloat16. `dice_change` is what the mean Dice over cases changes by, by region;
-`dice` is what MONAI reaches.
+box in one pass; `bf16` computes in bfloat16. `dice_change` is what the mean Dice over
+cases changes by, by region; `dice` is what MONAI reaches.
 """
 
 from __future__ import annotations
