@@ -7,8 +7,8 @@ one has freed would spare the other its page faults. `labels_*` compares with MO
 torch.argmax over them; the bf16 row with the same in float32, which is what MONAI does by itself.
 `stitching_*` is what is left after the trivial model's own time is taken away: for MONAI the time
 of the model by itself, for ours that in memory that is used again, which is the smaller of the two
-(`stitching_over_plain_model_*` takes the same away from both). Labels are compared, too:
-`labels_differing`.
+(`beyond_the_plain_one_ms` takes the larger one away from both, which leaves less than nothing).
+Labels are compared, too: `labels_differing`.
 """
 
 from __future__ import annotations
@@ -165,7 +165,6 @@ def main() -> None:
             "stitching_gaussian_vs_monai": beyond["monai"] / beyond["ours"],
             "stitching_cosine_vs_monai_gaussian": beyond["monai"] / beyond["cosine"],
             "stitching_share_of_monai_time": beyond["ours"] / beyond["monai"],
-            "stitching_over_plain_model_share": plain["ours"] / plain["monai"],
             "peak_memory_share_of_monai": peaks["ours"] / peaks["monai"],
         },
         {
@@ -179,6 +178,7 @@ def main() -> None:
             "trivial_model_ms": 1000 * stitch["trivial"],
             "trivial_model_in_kept_memory_ms": 1000 * stitch["trivial_kept"],
             "beyond_trivial_model_ms": {k: round(1000 * v, 1) for k, v in beyond.items()},
+            "beyond_the_plain_one_ms": {k: round(1000 * v, 1) for k, v in plain.items()},
             "peak_extra_mib": peaks["ours"],
             "peak_extra_monai_mib": peaks["monai"],
         },
