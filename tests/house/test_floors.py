@@ -10,7 +10,7 @@ from source import imports, modules
 # From the ground up; a package may import those before it. Packages inside one tuple are peers
 # that do not import each other. engine is above nn and cohort; the public doors may use both.
 ORDER = [
-    {"errors", "names", "types", "events"},
+    {"errors", "names", "types", "events", "heap"},
     {"paths", "catalog", "listing", "later"},
     {"config"},
     {"data"},

@@ -35,6 +35,7 @@ from neurocli.core.engine.task import Rows, RunData, SampleSet, Task
 from neurocli.core.engine.weights import find_weights, load_weights
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.events import Listener, Note, ignore
+from neurocli.core.heap import kept_memory
 
 PARTS = ("test", "val", "train", "all")
 
@@ -80,7 +81,7 @@ def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateOptions]) -> Eval
         UsageError: Options do not fit the checkpoint.
         NeuroError: Nobody is left to judge.
     """
-    with joined() as team:
+    with joined() as team, kept_memory():
         return _evaluate(team, Path(checkpoint), options)
 
 

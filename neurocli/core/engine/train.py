@@ -34,6 +34,7 @@ from neurocli.core.engine.start import start_from, weights_layer
 from neurocli.core.engine.task import RunData, Task
 from neurocli.core.errors import UsageError
 from neurocli.core.events import Listener, Note, fan_out, ignore
+from neurocli.core.heap import kept_memory
 from neurocli.core.paths import folder_lock
 
 ALREADY_ENDED = "this run had already ended; nothing was done (--force trains it again)"
@@ -87,7 +88,7 @@ def train(*models: str, **options: Unpack[TrainOptions]) -> RunResult:
         NeuroError: The data or a checkpoint cannot be used, or the loss is not finite.
         StoppedError: A signal stopped the run after its state was saved.
     """
-    with joined() as team:
+    with joined() as team, kept_memory():
         return _train(team, models, options)
 
 

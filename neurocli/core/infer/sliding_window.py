@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neurocli.core.errors import NeuroError, UsageError
+from neurocli.core.heap import kept_memory
 from neurocli.core.infer.labels import label_into, labels_from_logits
 from neurocli.core.infer.windows import (
     BLENDS,
@@ -38,6 +39,8 @@ __all__ = [
 Model = Callable[[Tensor], Any]
 Models = Model | Sequence[Model]
 _AXES = (2, 3, 4)
+_STRIDE = 16
+"""Voxels that the deepest layers of most networks join: boxes begin and end on multiples of it."""
 
 
 def sliding_window_logits(
@@ -60,8 +63,9 @@ def sliding_window_logits(
         roi: Size of a window. Axes shorter than it are padded with zeros on both sides.
         overlap: Share of a window that the next one repeats.
         blend: constant; gaussian (sigma of an eighth, as MONAI cuts it off); or cosine.
-        extent: grid covers all of the volume; brain only the box of its non-zero voxels; whole
-            takes that box in one pass. The last two place windows elsewhere than grid does.
+        extent: grid covers all of the volume; brain only the box of its non-zero voxels, grown
+            to multiples of 16; whole takes that box in one pass. The last two place windows
+            elsewhere than grid does.
         mirror: Average over all eight mirrored copies of each window.
         skip_empty: Compute the windows that hold only zeros once; the result is the same.
 
@@ -73,11 +77,12 @@ def sliding_window_logits(
         NeuroError: The model gives another size, or values that are not finite.
     """
     predict = _Predictor(_as_list(model), mirror, skip_empty)
-    found = [
-        _place(_logits(cut, predict), cut)
-        for cut in _cuts(volume, roi, overlap, blend, extent=extent)
-    ]
-    return _stacked(found)
+    with kept_memory():
+        found = [
+            _place(_logits(cut, predict), cut)
+            for cut in _cuts(volume, roi, overlap, blend, extent=extent)
+        ]
+        return _stacked(found)
 
 
 def sliding_window_labels(
@@ -113,11 +118,12 @@ def sliding_window_labels(
         NeuroError: The model gives another size, or values that are not finite.
     """
     predict = _Predictor(_as_list(model), mirror, skip_empty)
-    found = [
-        _place(_labels(cut, predict)[None], cut)[0]
-        for cut in _cuts(volume, roi, overlap, blend, extent=extent)
-    ]
-    return _stacked(found)
+    with kept_memory():
+        found = [
+            _place(_labels(cut, predict)[None], cut)[0]
+            for cut in _cuts(volume, roi, overlap, blend, extent=extent)
+        ]
+        return _stacked(found)
 
 
 def _stacked(found: list[Tensor]) -> Tensor:
@@ -143,6 +149,18 @@ def brain_box(volume: Tensor) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
+def _aligned(box: Sequence[slice], shape: Triple) -> tuple[slice, ...]:
+    """Return a box grown to where strided layers would begin a voxel in the whole volume, too."""
+    return tuple(
+        slice(part.start // _STRIDE * _STRIDE, min(size, -(-part.stop // _STRIDE) * _STRIDE))
+        for part, size in zip(box, shape, strict=True)
+    )
+
+
+def _all_of(shape: Triple) -> tuple[slice, ...]:
+    return tuple(slice(0, size) for size in shape)
+
+
 @dataclass(frozen=True)
 class _Cut:
     """Hold the part of a volume that is computed, and where it belongs.
@@ -166,7 +184,7 @@ def _cuts(
         raise UsageError(f"unknown extent '{extent}'", hint=f"choices: {', '.join(EXTENTS)}")
     for one in volume:
         shape = (one.shape[1], one.shape[2], one.shape[3])
-        box = brain_box(one) if extent != "grid" else tuple(slice(0, size) for size in shape)
+        box = _aligned(brain_box(one), shape) if extent != "grid" else _all_of(shape)
         patch = one[(slice(None), *box)]
         size = tuple(patch.shape[1:]) if extent == "whole" else tuple(roi)
         lacks = [max(0, want - have) for want, have in zip(size, patch.shape[1:], strict=True)]
@@ -193,15 +211,16 @@ def _place(computed: Tensor, cut: _Cut) -> Tensor:
 def _logits(cut: _Cut, predict: _Predictor) -> Tensor:
     grid, patch = cut.grid, cut.patch
     if grid.n_windows == 1:
-        return predict(patch)
+        return _only(predict(patch)).float()
     weights = Weights(grid, patch.device)
     total: Tensor | None = None
     for window in itertools.chain.from_iterable(grid.rows()):
         box = _box(window.start, grid.size)
         logits = predict(patch[box])
         if total is None:
-            total = zeros((len(logits), *grid.shape), patch.device)
-        weights.add(total[box], logits, window)
+            total = torch.zeros((len(logits), *grid.shape), device=patch.device)
+        _require_finite(weights.add(total[box], logits, window))
+        del logits
     assert total is not None  # a grid has at least one window
     return total
 
@@ -210,7 +229,7 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
     grid, patch = cut.grid, cut.patch
     labels = torch.empty(grid.shape, dtype=torch.uint8, device=patch.device)
     if grid.n_windows == 1:
-        label_into(labels, predict(patch))
+        label_into(labels, _only(predict(patch)))
         return labels
     # The shares of a voxel need not add up to 1: the largest class is the same.
     is_flat = grid.blend == "constant"
@@ -224,7 +243,7 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
             if slab is None:
                 slab = zeros((len(logits), depth, *grid.shape[1:]), patch.device)
             box = _box((0, *window.start[1:]), grid.size)
-            add_weighted(slab[box], logits, weight)
+            _require_finite(add_weighted(slab[box], logits, weight))
             del logits
         assert slab is not None  # a row has at least one window
         starts = grid.starts[0]
@@ -232,6 +251,21 @@ def _labels(cut: _Cut, predict: _Predictor) -> Tensor:
         label_into(labels[first : first + done], slab[:, :done])
         _shift(slab, done)
     return labels
+
+
+def _only(logits: Tensor) -> Tensor:
+    """Return the logits of the only window."""
+    _require_finite(logits.sum(dtype=torch.float32))
+    return logits
+
+
+def _require_finite(total: Tensor) -> None:
+    # A sum of everything is finite only when everything is.
+    if not torch.isfinite(total):
+        raise NeuroError(
+            "the model gives values that are not finite",
+            hint="look at the volume and the weights, or use train.precision=fp32",
+        )
 
 
 def _shift(slab: Tensor, done: int) -> None:
@@ -249,7 +283,7 @@ def _box(start: Triple, size: Triple) -> tuple[slice, ...]:
 
 
 class _Predictor:
-    """Give the mean logits (K, d, h, w) float32 of several models and mirrored copies."""
+    """Give the mean logits (K, d, h, w) of several models and mirrored copies."""
 
     def __init__(self, models: Sequence[Model], mirror: bool, skip_empty: bool) -> None:
         self._models = models
@@ -270,20 +304,16 @@ class _Predictor:
 
     def _run(self, patch: Tensor) -> Tensor:
         total: Tensor | None = None
+        count = len(self._models) * len(self._flips)
         for model, axes in itertools.product(self._models, self._flips):
             logits = _first(model(patch.flip(axes) if axes else patch), patch)
             logits = logits.flip(axes) if axes else logits
-            # A sum of everything is finite only when everything is.
-            if not torch.isfinite(logits.sum(dtype=torch.float32)):
-                raise NeuroError(
-                    "the model gives values that are not finite",
-                    hint="look at the volume and the weights, or use train.precision=fp32",
-                )
-            logits = logits.float()
-            total = logits if total is None else total.add_(logits)
+            if count == 1:
+                return logits[0]  # each chunk of it is widened where it is added
+            # What a model gives may be its input or a buffer of its own: add to a copy.
+            total = logits.to(torch.float32, copy=True) if total is None else total.add_(logits)
         assert total is not None  # there is at least one model
-        count = len(self._models) * len(self._flips)
-        return total[0] if count == 1 else total[0].div_(count)
+        return total[0].div_(count)
 
 
 def _is_empty(patch: Tensor) -> bool:

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from neurocli.core.errors import UsageError
+from neurocli.core.heap import zeroed_apart
 
 Triple = tuple[int, int, int]
 Blend = Literal["constant", "gaussian", "cosine"]
@@ -140,30 +140,34 @@ def plan_grid(shape: Sequence[int], size: Sequence[int], overlap: float, blend: 
 
 
 def zeros(shape: Sequence[int], device: torch.device) -> Tensor:
-    """Return a float32 tensor of zeros that is quick to touch for the first time.
-
-    On the CPU the memory comes from numpy, which asks the system for huge pages; with common ones,
-    the page faults of a volume cost more than all sums of its windows.
-    """
-    if device.type == "cpu":
-        return torch.from_numpy(np.zeros(tuple(shape), dtype=np.float32))
-    return torch.zeros(tuple(shape), device=device)
+    """Return a float32 tensor of zeros for as long as many others come and go."""
+    if device.type != "cpu":
+        return torch.zeros(tuple(shape), device=device)
+    memory = zeroed_apart(4 * math.prod(shape))
+    return torch.frombuffer(memory, dtype=torch.float32).view(tuple(shape))
 
 
-def add_weighted(target: Tensor, logits: Tensor, weight: Tensor | None) -> None:
+def add_weighted(target: Tensor, logits: Tensor, weight: Tensor | None) -> Tensor:
     """Add a window's logits to what they are summed in.
 
     Args:
         target: (K, d, h, w) float32, changed in place.
         logits: (K, d, h, w).
         weight: (d, h, w); None weighs every voxel alike.
+
+    Returns:
+        (): the sum of the logits, which is finite only when every one of them is.
     """
-    if weight is None:
-        target += logits
-        return
-    for part in plane_chunks(weight.shape, weight.device):
-        # A few planes of the weights stay in the cache for all classes.
-        target[:, part].addcmul_(logits[:, part], weight[part])
+    total = target.new_zeros(())
+    for part in plane_chunks(logits.shape[1:], logits.device):
+        # A few planes of weights and logits stay in the cache for all that is done with them.
+        piece = logits[:, part].float()
+        if weight is None:
+            target[:, part].add_(piece)
+        else:
+            target[:, part].addcmul_(piece, weight[part])
+        total += piece.sum()
+    return total
 
 
 def plane_chunks(shape: Sequence[int], device: torch.device) -> Iterator[slice]:
@@ -192,10 +196,11 @@ class Weights:
         self._whole = None
         self._chunks = list(plane_chunks(grid.size, device))
         n_planes = max(part.stop - part.start for part in self._chunks)
-        self._shares_of = zeros((n_planes, *grid.size[1:]), device)  # for all windows in turn
+        # One buffer for all windows in turn.
+        self._shares_of = torch.empty((n_planes, *grid.size[1:]), device=device)
         if grid.blend == "gaussian":
             self._window = window_weights(grid.size, grid.blend).to(device)
-            self._whole = zeros(grid.shape, device)
+            self._whole = torch.zeros(grid.shape, device=device)
             for row in grid.rows():
                 for window in row:
                     self._whole[_box(window, grid.size)] += self._window
@@ -212,7 +217,7 @@ class Weights:
             total[start : start + size] += own
         return [own / total[start : start + size] for start in starts]
 
-    def add(self, target: Tensor, logits: Tensor, window: Window) -> None:
+    def add(self, target: Tensor, logits: Tensor, window: Window) -> Tensor:
         """Add a window's logits by its shares.
 
         The shares are made and used a few planes at a time, so that they never leave the cache.
@@ -221,9 +226,14 @@ class Weights:
             target: (K, d, h, w) float32 at the window's place, changed in place.
             logits: (K, d, h, w).
             window: Which one.
+
+        Returns:
+            (): the sum of the logits, which is finite only when every one of them is.
         """
+        total = target.new_zeros(())
         for part in self._chunks:
-            target[:, part].addcmul_(logits[:, part], self._of(window, part))
+            total += add_weighted(target[:, part], logits[:, part], self._of(window, part))
+        return total
 
     def of(self, window: Window) -> Tensor:
         """Return the shares of a window, (d, h, w) float32."""

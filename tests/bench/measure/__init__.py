@@ -33,6 +33,7 @@ def arguments(doc: str | None, runs: int, **more: str) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--runs", type=int, default=runs, help="turns per measurement")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     for name, text in more.items():
         parser.add_argument(f"--{name}", help=text)
     return parser.parse_args()

@@ -156,18 +156,18 @@ def test_empty_windows_are_computed_once_with_the_same_result(net: nn.Module) ->
 
 @pytest.mark.parametrize("extent", ["brain", "whole"])
 def test_extents_compute_the_box_of_the_brain(net: nn.Module, extent: str) -> None:
-    x = torch.zeros(1, 2, 30, 28, 26)
-    inside = volume((14, 13, 12))
-    x[:, :, 5:19, 6:19, 7:19] = inside
-    assert brain_box(x[0]) == (slice(5, 19), slice(6, 19), slice(7, 19))
+    x = torch.zeros(1, 2, 50, 28, 60)
+    x[:, :, 17:31, 6:19, 33:45] = volume((14, 13, 12))
+    assert brain_box(x[0]) == (slice(17, 31), slice(6, 19), slice(33, 45))
+    box = (..., slice(16, 32), slice(0, 28), slice(32, 48))  # multiples of 16, or the edge
     labels = sliding_window_labels(x, net, (8, 8, 8), 0.5, extent=extent)
     if extent == "whole":
-        expected = net(inside).argmax(1)
+        expected = net(x[box]).argmax(1)
     else:
-        expected = sliding_window_logits(inside, net, (8, 8, 8), 0.5).argmax(1)
-    assert torch.equal(labels[:, 5:19, 6:19, 7:19].long(), expected)
+        expected = sliding_window_logits(x[box], net, (8, 8, 8), 0.5).argmax(1)
+    assert torch.equal(labels[box].long(), expected)
     outside = labels.clone()
-    outside[:, 5:19, 6:19, 7:19] = 0
+    outside[box] = 0
     assert not outside.any()
     logits = sliding_window_logits(x, net, (8, 8, 8), 0.5, extent=extent)
     assert torch.equal(logits.argmax(1), labels.long())
