@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurocli.core.nn import ssd_blocks
 from neurocli.core.nn.ssd import ssd_scan
-from neurocli.core.nn.ssd_block import choose_chunk
+from neurocli.core.nn.ssd_decays import choose_chunk
 
 GOLDEN = [
     "ssd_01_plain_f32",

@@ -14,7 +14,6 @@ Letters: b batch, L length, H heads, P head size, G groups, N state size, c chun
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
@@ -23,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from neurocli.core.nn.precision import full_precision
 from neurocli.core.nn.products import fast_products
 from neurocli.core.nn.shapes import ShapeError, expect_shape
 from neurocli.core.nn.ssd_backward import Gradients
-from neurocli.core.nn.ssd_block import Tokens, Work, choose_chunk, log_decays
+from neurocli.core.nn.ssd_block import Work
 from neurocli.core.nn.ssd_blocks import (
     blocks_of,
     inner_state,
@@ -34,6 +34,7 @@ from neurocli.core.nn.ssd_blocks import (
     scan_block,
     scan_block_back,
 )
+from neurocli.core.nn.ssd_decays import Tokens, choose_chunk, log_decays
 
 
 def ssd_scan(  # the published signature, kept whole
@@ -96,7 +97,7 @@ def ssd_scan(  # the published signature, kept whole
         dtype = torch.promote_types(dtype, tensor.dtype)
     # Tokens of reduced precision take products of it, too; decays and states never do.
     product = torch.bfloat16 if x.dtype == torch.bfloat16 else dtype
-    with _full_precision(x.device), fast_products(x.device):
+    with full_precision(x.device), fast_products(x.device):
         steps = step_sizes(dt.to(dtype), dt_bias, softplus=dt_softplus, limit=dt_limit)
         segments = None if seq_idx is None else _with_start(segment_ids(seq_idx))
         if initial_states is None:
@@ -217,12 +218,6 @@ def _with_start(segments: Tensor) -> Tensor:
 
 def _state_shape(x: Tensor, B: Tensor) -> tuple[int, int, int, int]:
     return x.shape[0], x.shape[2], x.shape[3], B.shape[3]
-
-
-def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    if torch.amp.autocast_mode.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
 
 
 def _check_tokens(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, z: Tensor | None) -> None:

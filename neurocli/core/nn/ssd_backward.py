@@ -1,7 +1,8 @@
 """One block of the state-space-dual scan backward, by hand: `ssd_block` run the other way.
 
-Everything but the state before the block is computed again, so a scan keeps its inputs, its
-outputs and one state per block. Gradients of the log decays come from two sums per token,
+Everything but the state before the block can be computed again, so a scan needs to keep no more
+than its inputs, its outputs and one state per block. Gradients of the log decays come from two sums
+per token,
 
     dlog u_i = sum_p dY_i Y_i        dlog(1/u_j) = sum_p dX'_j X'_j
 
@@ -19,18 +20,17 @@ import torch
 from torch import Tensor
 
 from neurocli.core.nn.ssd_block import (
-    Decays,
     Factors,
-    Sizes,
-    Tokens,
+    Kept,
     Work,
-    block_sizes,
-    decays_of,
+    buffers_to_keep,
     factors_of,
     heads_by_group,
     pass_states,
+    states_into,
     tokens_by_group,
 )
+from neurocli.core.nn.ssd_decays import Decays, Sizes, Tokens, block_sizes, decays_of
 
 
 class Gradients(NamedTuple):
@@ -58,6 +58,7 @@ def backward_block(
     *,
     work: Work,
     chunk: int,
+    kept: Kept | None = None,
 ) -> None:
     """Differentiate one block of whole chunks.
 
@@ -69,12 +70,17 @@ def backward_block(
         grads: Where the gradients go.
         work: Buffers.
         chunk: Tokens per chunk, as it was scanned.
+        kept: What the scan kept; None to compute it again.
     """
     sizes = block_sizes(tokens, chunk)
     decays = decays_of(tokens, A, sizes, work.dtype)
-    factors = factors_of(tokens, decays, sizes, work)
-    state = work.buffer("state", *states[0].shape, exact=True).copy_(states[0])
-    pass_states(factors, decays, sizes, state, work)
+    room = buffers_to_keep(sizes, work) if kept is None else kept
+    factors = factors_of(tokens, decays, sizes, room, work, ready=kept is not None)
+    befores = room.befores
+    if kept is None:
+        state = work.buffer("state", *states[0].shape, exact=True).copy_(states[0])
+        pass_states(factors, decays, sizes, state, befores, work)
+    states_into(factors, befores, sizes)
 
     dy = outputs[1]
     q, shape = sizes.chunk, (sizes.batch, sizes.chunks, sizes.groups)
@@ -86,45 +92,48 @@ def backward_block(
     d_left = work.buffer("d_left", *factors.left.shape)
     torch.bmm(d_products, factors.right.mT, out=d_left)
 
-    before = factors.right.view(*shape, -1, sizes.width)[:, :, :, q:]
     d_before = d_right.view(*shape, -1, sizes.width)[:, :, :, q:]
     last = (grads.state * states[1]).view(sizes.batch, -1, sizes.per_group, sizes.headdim)
-    d_added = _pass_states_back(d_before, decays, sizes, grads.state, work)
+    d_befores, d_added = _pass_states_back(d_before, decays, sizes, grads.state, work)
     d_inputs = d_right[:, :q]
     torch.baddbmm(d_inputs, factors.into, d_added, out=d_inputs)  # operators in place go uncounted
     _maps_back(factors, d_left, d_added, decays, sizes, grads)
 
     d_scaled = d_right[:, :q].view(dy_groups.shape)
-    d_ends = _sums_of_states(d_before, before, last, sizes, decays.steps.dtype)
+    d_ends = _sums_of_states(d_befores, befores, last, sizes, work, decays.steps.dtype)
     _tokens_back(tokens, A, outputs, d_scaled, d_ends, decays, grads, work)
 
 
 def _pass_states_back(
     d_before: Tensor, decays: Decays, sizes: Sizes, d_state: Tensor, work: Work
-) -> Tensor:
-    """Run the recurrence backward; returns the gradient of what each chunk adds to the state."""
+) -> tuple[Tensor, Tensor]:
+    """Run the recurrence backward.
+
+    Returns:
+        Gradients of the scaled states (b,c,G,N,R*P) and of what each chunk adds (b*c*G,N,R*P).
+    """
+    shape = (sizes.batch, sizes.chunks, sizes.groups, sizes.state, sizes.width)
+    d_befores = d_before
+    if d_before.dtype != d_state.dtype:  # states never leave the working dtype
+        d_befores = work.buffer("d_befores", *shape, exact=True).copy_(d_before)
+    places = [*d_befores.unbind(1), d_state]
+    turns = list(zip(places[:-1], decays.passes.unbind(1), places[1:], strict=True))
+    for here, factor, following in reversed(turns):
+        here.addcmul_(factor, following)
     d_added = work.buffer("added", sizes.products, sizes.state, sizes.width)
-    chunks = d_added.view(sizes.batch, sizes.chunks, sizes.groups, sizes.state, sizes.width).unbind(
-        1
-    )
-    scaled, ends = d_before.unbind(1), decays.ends.unbind(1)
-    through = None if decays.borders is None else decays.borders.through.unbind(1)
-    for number in reversed(range(sizes.chunks)):
-        d_state.mul_(ends[number])
-        chunks[number].copy_(d_state)
-        if through is not None:
-            d_state.mul_(through[number])
-        d_state.add_(scaled[number])
-        scaled[number].copy_(d_state)
-        d_state.mul_(ends[number])
-    return d_added
+    torch.mul(d_befores[:, 1:], decays.adds[:, :-1], out=d_added.view(shape)[:, :-1])
+    torch.mul(d_state, decays.adds[:, -1], out=d_added.view(shape)[:, -1])
+    torch.mul(d_befores[:, 0], decays.first, out=d_state)
+    return d_befores, d_added
 
 
 def _sums_of_states(
-    d_before: Tensor, before: Tensor, last: Tensor, sizes: Sizes, wide: torch.dtype
+    d_befores: Tensor, befores: Tensor, last: Tensor, sizes: Sizes, work: Work, wide: torch.dtype
 ) -> Tensor:
     """Return sum dS S of the state after each chunk (b,c,H)."""
-    products = torch.unflatten((d_before * before), 4, (sizes.per_group, sizes.headdim))
+    products = work.buffer("own", *befores.shape, exact=True)
+    torch.mul(d_befores, befores, out=products)
+    products = torch.unflatten(products, 4, (sizes.per_group, sizes.headdim))
     sums = products.sum((3, 5), dtype=wide).flatten(2)
     end = (
         torch.unflatten(last, 1, (sizes.groups, sizes.state))

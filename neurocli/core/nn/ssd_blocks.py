@@ -14,7 +14,8 @@ from torch import Tensor
 
 from neurocli.core.nn.sizes import BLOCK_TOKENS, block_length
 from neurocli.core.nn.ssd_backward import Gradients, backward_block
-from neurocli.core.nn.ssd_block import Tokens, Work, forward_block, pad_tokens
+from neurocli.core.nn.ssd_block import Kept, Work, forward_block
+from neurocli.core.nn.ssd_decays import Tokens, pad_tokens
 
 _DEVICE_BLOCK_TOKENS = 1 << 15  # a block that fills a GPU
 
@@ -46,17 +47,24 @@ def blocks_of(tokens: Tokens) -> Iterator[tuple[Tokens, slice]]:
 
 
 def scan_block(
-    block: Tokens, A: Tensor, state: Tensor, y: Tensor, *, work: Work, chunk: int
-) -> None:
+    block: Tokens,
+    A: Tensor,
+    state: Tensor,
+    y: Tensor,
+    *,
+    work: Work,
+    chunk: int,
+    keep: bool = False,
+) -> Kept | None:
     """Scan a block of any length; arguments as in `ssd_block.forward_block`."""
     length = block.x.shape[1]
     if length % chunk == 0:
-        forward_block(block, A, state, y, work=work, chunk=chunk)
-        return
+        return forward_block(block, A, state, y, work=work, chunk=chunk, keep=keep)
     padded = pad_tokens(block, chunk)
     wider = torch.empty_like(padded.x)
-    forward_block(padded, A, state, wider, work=work, chunk=chunk)
+    kept = forward_block(padded, A, state, wider, work=work, chunk=chunk, keep=keep)
     y.copy_(wider[:, :length])
+    return kept
 
 
 def scan_block_back(
@@ -68,11 +76,12 @@ def scan_block_back(
     *,
     work: Work,
     chunk: int,
+    kept: Kept | None = None,
 ) -> None:
     """Differentiate a block of any length; arguments as in `ssd_backward.backward_block`."""
     length = block.x.shape[1]
     if length % chunk == 0:
-        backward_block(block, A, states, outputs, grads, work=work, chunk=chunk)
+        backward_block(block, A, states, outputs, grads, work=work, chunk=chunk, kept=kept)
         return
     padded = pad_tokens(block, chunk)
     missing = (0, 0, 0, 0, 0, padded.x.shape[1] - length)
@@ -83,7 +92,7 @@ def scan_block_back(
         B=torch.empty_like(padded.B),
         C=torch.empty_like(padded.C),
     )
-    backward_block(padded, A, states, (y, dy), wider, work=work, chunk=chunk)
+    backward_block(padded, A, states, (y, dy), wider, work=work, chunk=chunk, kept=kept)
     for name in ("x", "dt", "B", "C"):
         getattr(grads, name).copy_(getattr(wider, name)[:, :length])
 
