@@ -90,7 +90,7 @@ def convolve_back(
     length = d_out.shape[1] - (n_taps - 1)
     own = d_out[:, :length]
     torch.mul(own, weights.taps[-1], out=d_in)
-    scratch = work.buffer("conv_scratch", *own.shape, exact=True)
+    scratch = work.buffer("wide 2", *own.shape, exact=True)
     torch.mul(own, padded[:, n_taps - 1 :], out=scratch)
     grads[0][-1] += scratch.sum((0, 1))
     grads[1].add_(own.sum((0, 1)))

@@ -263,7 +263,7 @@ class _BlockBack:
             kept=kept,
         )
         d_active[..., : layout.d_inner].addcmul_(d_values, weights.D)
-        scratch = work.buffer("d_scratch", *d_values.shape, exact=True)
+        scratch = work.buffer("wide 6", *d_values.shape, exact=True)
         sums.D.add_(torch.mul(d_values, tokens.x.flatten(2), out=scratch).sum((0, 1)))
         d_raw_dt = steps_back(d_dt, self.block.biased, layout)
         sums.dt_bias.add_(d_raw_dt.sum((0, 1), dtype=sums.dt_bias.dtype))
@@ -273,7 +273,7 @@ class _BlockBack:
     def convolution(self, d_active: Tensor, ahead: Tensor) -> None:
         """Go back through SiLU and convolution; `ahead` holds the next block's first gradients."""
         (batch, length, channels), n_ahead = d_active.shape, ahead.shape[1]
-        d_out = self.work.buffer("d_out", batch, length + n_ahead, channels, exact=True)
+        d_out = self.work.buffer("wide 1", batch, length + n_ahead, channels, exact=True)
         torch.ops.aten.silu_backward.grad_input(
             d_active, self.block.convolved, grad_input=d_out[:, :length]
         )

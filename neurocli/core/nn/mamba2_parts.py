@@ -161,7 +161,7 @@ def scan_chunks(
 
 def with_skip(y: Tensor, x: Tensor, weights: Weights, work: Work) -> Tensor:
     """Return scanned tokens (b,T,I) with D x."""
-    values = work.buffer("values", *y.shape, exact=True)
+    values = work.buffer("wide 1", *y.shape, exact=True)
     return torch.addcmul(y, x.flatten(2), weights.D, out=values)
 
 
@@ -177,7 +177,7 @@ def gated_norm(values: Tensor, z: Tensor, layout: Layout, work: Work) -> tuple[T
     Returns:
         Normed tokens (b,T,I), and what the backward pass needs.
     """
-    opened, unit = (work.buffer(name, *values.shape, exact=True) for name in ("opened", "unit"))
+    opened, unit = (work.buffer(name, *values.shape, exact=True) for name in ("wide 2", "wide 3"))
     torch.ops.aten.silu.out(z if z.dtype == opened.dtype else opened.copy_(z), out=opened)
     if layout.norm_before_gate:
         unit.copy_(values)
@@ -189,7 +189,7 @@ def gated_norm(values: Tensor, z: Tensor, layout: Layout, work: Work) -> tuple[T
     grouped.mul_(inverse)
     out = unit
     if layout.norm_before_gate:
-        out = torch.mul(unit, opened, out=work.buffer("normed", *values.shape, exact=True))
+        out = torch.mul(unit, opened, out=work.buffer("wide 4", *values.shape, exact=True))
     return out, Gate(opened, unit, inverse)
 
 
@@ -211,7 +211,7 @@ def gated_norm_back(
         Gradient of `values`.
     """
     opened, unit, inverse = gate
-    d_gate, scratch = (work.buffer(n, *unit.shape, exact=True) for n in ("d_gate", "d_scratch"))
+    d_gate, scratch = (work.buffer(n, *unit.shape, exact=True) for n in ("wide 5", "wide 6"))
     if layout.norm_before_gate:
         torch.mul(d_out, unit, out=d_gate)
         d_out.mul_(opened)

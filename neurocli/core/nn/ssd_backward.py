@@ -84,10 +84,10 @@ def backward_block(
 
     dy = outputs[1]
     q, shape = sizes.chunk, (sizes.batch, sizes.chunks, sizes.groups)
-    d_products = work.buffer("products", sizes.products, q, sizes.width)
+    d_products = work.buffer("wide 3", sizes.products, q, sizes.width)
     dy_groups = tokens_by_group(dy, sizes)
     torch.mul(dy_groups, heads_by_group(decays.u, sizes), out=d_products.view(dy_groups.shape))
-    d_right = work.buffer("d_right", *factors.right.shape)
+    d_right = work.buffer("wide 2", *factors.right.shape)
     torch.bmm(factors.left.mT, d_products, out=d_right)
     d_left = work.buffer("d_left", *factors.left.shape)
     torch.bmm(d_products, factors.right.mT, out=d_left)
@@ -131,7 +131,7 @@ def _sums_of_states(
     d_befores: Tensor, befores: Tensor, last: Tensor, sizes: Sizes, work: Work, wide: torch.dtype
 ) -> Tensor:
     """Return sum dS S of the state after each chunk (b,c,H)."""
-    products = work.buffer("own", *befores.shape, exact=True)
+    products = work.buffer("wide 6", *befores.shape, exact=True)
     torch.mul(d_befores, befores, out=products)
     products = torch.unflatten(products, 4, (sizes.per_group, sizes.headdim))
     sums = products.sum((3, 5), dtype=wide).flatten(2)
@@ -188,7 +188,7 @@ def _tokens_back(  # one pass over what belongs to a token
     sizes = block_sizes(tokens, decays.steps.shape[2])
     d_x, x = tokens_by_group(grads.x, sizes), tokens_by_group(tokens.x, sizes)
     torch.mul(d_scaled, heads_by_group(decays.weights, sizes), out=d_x)
-    scratch = work.buffer("scratch", *dy.shape, exact=True)
+    scratch = work.buffer("wide 5", *dy.shape, exact=True)
     split = (sizes.chunks, sizes.chunk)
     wide = decays.steps.dtype
 

@@ -30,12 +30,16 @@ from neurocli.core.nn.ssd_decays import Borders, Decays, Sizes, Tokens, block_si
 
 
 class Work:
-    """Keep the buffers of one scan, so that its blocks do not allocate."""
+    """Keep the buffers of one scan, so that its blocks do not allocate.
+
+    Wide buffers that are never alive together share a number from "wide 1" to "wide 6": what one
+    block touches has to stay in the cache, or every pass over it waits for the memory.
+    """
 
     def __init__(self, dtype: torch.dtype, product: torch.dtype, device: torch.device) -> None:
         self.dtype, self.product, self.device = dtype, product, device
-        self._kept: dict[str, Tensor] = {}
-        self._views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        self._kept: dict[tuple[str, bool], Tensor] = {}
+        self._views: dict[tuple[str, bool, tuple[int, ...]], Tensor] = {}
 
     def buffer(self, name: str, *shape: int, exact: bool = False) -> Tensor:
         """Return an uninitialised buffer; the same name gives the same memory again.
@@ -45,16 +49,16 @@ class Work:
             *shape: Its shape.
             exact: Take the working dtype even where products are taken in a smaller one.
         """
-        view = self._views.get((name, shape))
+        view = self._views.get((name, exact, shape))
         if view is not None:
             return view
-        n_elements = torch.Size(shape).numel()
-        flat = self._kept.get(name)
+        key, n_elements = (name, exact), torch.Size(shape).numel()
+        flat = self._kept.get(key)
         if flat is None or flat.numel() < n_elements:
-            self._views = {key: kept for key, kept in self._views.items() if key[0] != name}
+            self._views = {of: view for of, view in self._views.items() if of[:2] != key}
             dtype = self.dtype if exact else self.product
-            flat = self._kept[name] = torch.empty(n_elements, dtype=dtype, device=self.device)
-        view = self._views[name, shape] = flat[:n_elements].view(shape)
+            flat = self._kept[key] = torch.empty(n_elements, dtype=dtype, device=self.device)
+        view = self._views[(*key, shape)] = flat[:n_elements].view(shape)
         return view
 
 
@@ -125,7 +129,7 @@ def factors_of(
         ready: Whether `left` was filled before.
     """
     n, q, state = sizes.products, sizes.chunk, sizes.state
-    right = work.buffer("right", n, q + state, sizes.width)
+    right = work.buffer("wide 1", n, q + state, sizes.width)
     inputs, outputs = work.buffer("inputs", n, q, state), work.buffer("outputs", n, q, state)
     shape = (sizes.batch, sizes.chunks, sizes.groups, q, state)
     for buffer, maps in ((inputs, tokens.B), (outputs, tokens.C)):
@@ -177,7 +181,7 @@ def pass_states(
     q, shape = sizes.chunk, befores.shape
     added = work.buffer("added", sizes.products, sizes.state, sizes.width)
     torch.bmm(factors.into.mT, factors.right[:, :q], out=added)
-    own = work.buffer("own", *shape, exact=True)
+    own = work.buffer("wide 6", *shape, exact=True)
     torch.mul(added.view(shape), decays.adds, out=own)
     torch.mul(state, decays.first, out=befores[:, 0])
     places = [*befores.unbind(1), state]
@@ -223,7 +227,7 @@ def forward_block(
     factors = factors_of(tokens, decays, sizes, kept, work)
     pass_states(factors, decays, sizes, state, kept.befores, work)
     states_into(factors, kept.befores, sizes)
-    products = work.buffer("products", sizes.products, sizes.chunk, sizes.width)
+    products = work.buffer("wide 3", sizes.products, sizes.chunk, sizes.width)
     torch.bmm(factors.left, factors.right, out=products)
     target = tokens_by_group(y, sizes)
     torch.mul(products.view(target.shape), heads_by_group(decays.u, sizes), out=target)
