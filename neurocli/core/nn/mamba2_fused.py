@@ -14,6 +14,7 @@ Letters: b batch, L length, E width, I inner width, H heads, G groups, N state s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -24,13 +25,15 @@ from neurocli.core.nn.mamba2_conv import convolve, convolve_back, convolve_back_
 from neurocli.core.nn.mamba2_parts import (
     Layout,
     Weights,
+    activate,
     empty_carry,
     gated_norm,
     gated_norm_back,
-    scan_chunks,
+    runs_of_steps,
     scan_tokens,
     split_channels,
     steps_back,
+    steps_of,
     with_before,
     with_norm,
     with_skip,
@@ -40,8 +43,16 @@ from neurocli.core.nn.products import add_outer, fast_products, project
 from neurocli.core.nn.sequence_parallel import Carry
 from neurocli.core.nn.ssd_backward import Gradients
 from neurocli.core.nn.ssd_block import Kept, Work
-from neurocli.core.nn.ssd_blocks import row_blocks, scan_block_back
-from neurocli.core.nn.ssd_decays import Tokens, log_decays
+from neurocli.core.nn.ssd_blocks import row_blocks, scan_block, scan_block_back
+from neurocli.core.nn.ssd_decays import (
+    Decays,
+    DecaySums,
+    Run,
+    Tokens,
+    chunks_of,
+    log_decays,
+    steps_gradient,
+)
 
 
 def fused_block(
@@ -81,14 +92,13 @@ class _Block(NamedTuple):
     """Hold what the blocks' two directions share of one block of T tokens.
 
     z (b,T,I); padded (b,K-1+T,C), the convolution's input with the tokens before;
-    convolved (b,T,C); what the scan reads; biased (b,T,H), the step sizes before softplus.
+    convolved (b,T,C); what the scan reads.
     """
 
     z: Tensor
     padded: Tensor
     convolved: Tensor
     tokens: Tokens
-    biased: Tensor
 
 
 class _Sequence(NamedTuple):
@@ -109,15 +119,20 @@ class _Sequence(NamedTuple):
     def block(self, rows: slice) -> _Block:
         """Convolve a block."""
         weights, layout, work = self.weights, self.layout, self.work
-        z, _, raw_dt = layout.split(self.rows(rows))
+        z, _, _ = layout.split(self.rows(rows))
         _, padded, _ = layout.split(self.projected[:, rows.start : rows.stop + layout.taps - 1])
         if padded.dtype != work.dtype:
             padded = work.buffer("padded", *padded.shape, exact=True).copy_(padded)
         start = rows.start + self.n_before
         convolved = convolve(padded, weights, self.segments, start, work)
-        tokens, biased = scan_tokens(convolved, raw_dt, weights, layout, work)
-        tokens = tokens._replace(segments=with_before(self.segments, rows, self.n_before))
-        return _Block(z, padded, convolved, tokens, biased)
+        segments = with_before(self.segments, rows, self.n_before)
+        tokens = scan_tokens(activate(convolved, work), segments, layout)
+        return _Block(z, padded, convolved, tokens)
+
+    def steps(self) -> tuple[Tensor, Tensor]:
+        """Return the step sizes (b,L,H) of all tokens, and the biased ones before softplus."""
+        raw_dt = self.layout.split(self.projected[:, self.layout.taps - 1 :])[2]
+        return steps_of(raw_dt, self.weights, self.layout)
 
 
 class _FusedBlock(torch.autograd.Function):
@@ -134,21 +149,20 @@ class _FusedBlock(torch.autograd.Function):
         sequence = _Sequence(projected, weights, layout, segments, n_before, work)
         out = u.new_empty(batch, length, w_out.shape[0])
         scanned = weights.A.new_empty(batch, length, layout.d_inner)
-        states, chunks, kept = [state.clone()], [], []
+        states, kept, blocks = [state.clone()], [], row_blocks(u)
         with fast_products(u.device):
-            for rows in row_blocks(u):
+            for rows in blocks:
                 project(u[:, rows], w_in, sequence.rows(rows))
+            runs = runs_of_steps(sequence.steps()[0], blocks, weights, layout)
+            for decays, rows in _each(runs):
                 block, y = sequence.block(rows), scanned[:, rows]
-                chunk, scores = scan_chunks(
-                    block.tokens, weights, layout, state, y, work, keep=True
-                )
+                target = y.view(block.tokens.x.shape)
+                kept.append(scan_block(block.tokens, decays, state, target, work=work, keep=True))
                 states.append(state.clone())
-                chunks.append(chunk)
-                kept.append(scores)
                 values = with_skip(y, block.tokens.x, weights, work)
                 mixed, _ = gated_norm(values, block.z, layout, work)
                 project(mixed.to(u.dtype), w_mixed, out[:, rows])
-        ctx.layout, ctx.n_before, ctx.chunks = layout, n_before, chunks
+        ctx.layout, ctx.n_before, ctx.chunks = layout, n_before, chunks_of(runs)
         ctx.is_kept = [scores is not None for scores in kept]
         parts = [part for scores in kept if scores is not None for part in scores]
         ctx.save_for_backward(
@@ -171,24 +185,35 @@ class _FusedBlock(torch.autograd.Function):
         kept = [Kept(next(parts), next(parts)) if there else None for there in ctx.is_kept]
         if d_out is None:  # only what the tokens leave was read
             d_out = u.new_zeros(()).expand(*u.shape[:2], w_out.shape[0])
-        d_u, w_mixed = torch.empty_like(u), with_norm(w_out, weights, u.dtype)
+        d_u, w_mixed = u.new_empty(u.shape), with_norm(w_out, weights, u.dtype)
         d_state = torch.zeros_like(states[0]) if d_state is None else d_state.clone()
         ahead = weights.A.new_zeros(u.shape[0], ctx.layout.taps - 1, ctx.layout.channels)
+        dt, biased = sequence.steps()
+        runs, d_dt = (
+            runs_of_steps(dt, row_blocks(u), weights, ctx.layout, ctx.chunks),
+            torch.empty_like(dt),
+        )
+        number = len(kept)
         with fast_products(u.device):
-            for number, rows in reversed(list(enumerate(row_blocks(u)))):
-                back = _BlockBack(sequence, rows, sums)
-                d_values = back.norm(d_out[:, rows], scanned[:, rows], w_mixed)
-                d_active = back.scan(
-                    (scanned[:, rows], d_values),
-                    (states[number], states[number + 1]),
-                    d_state,
-                    (ctx.chunks[number], kept[number]),
-                )
-                back.convolution(d_active, ahead)
-                d_projected = back.with_last(d_last).to(u.dtype)
-                project(d_projected, w_in.t(), d_u[:, rows])
-                if sums.into is not None:
-                    add_outer(sums.into, d_projected, u[:, rows])
+            for run in reversed(runs):
+                run_sums = run.sums()
+                for rows, chunks in reversed(run.blocks):
+                    number -= 1
+                    back = _BlockBack(sequence, rows, sums)
+                    d_values = back.norm(d_out[:, rows], scanned[:, rows], w_mixed)
+                    d_active = back.scan(
+                        run.decays.of(chunks),
+                        (scanned[:, rows], d_values),
+                        (states[number], states[number + 1]),
+                        (run_sums.of(chunks), d_state),
+                        kept[number],
+                    )
+                    back.convolution(d_active, ahead)
+                    back.entry(u, w_in, d_last, d_u[:, rows])
+                d_steps, d_rates = steps_gradient(run_sums, run.decays, weights.A)
+                d_dt[:, run.rows] = d_steps[:, : run.rows.stop - run.rows.start]
+                sums.rest.A.add_(d_rates)
+            _steps_entry(steps_back(d_dt, biased, ctx.layout), u, w_in, d_u, sums)
         d_tail = convolve_back_before(ahead, weights, segments if ctx.n_before else None)
         _add_short_last(d_tail, d_last, u.shape[1])
         d_w_out, d_norm = sums.of_exit(w_out, weights)
@@ -224,8 +249,8 @@ class _BlockBack:
         self.weights, self.layout, self.work = sequence.weights, sequence.layout, sequence.work
         self.segments, self.start = sequence.segments, rows.start + sequence.n_before
         self.block, self.sums, self.rows = sequence.block(rows), sums, rows
-        self.length = sequence.projected.shape[1] - (sequence.layout.taps - 1)
-        shape = sequence.rows(rows).shape
+        # Gates and channels; the step sizes have a way out of their own.
+        shape = (*self.block.z.shape[:2], self.layout.d_inner + self.layout.channels)
         self.d_projected = self.work.buffer("d_projected", *shape, exact=True)
 
     def norm(self, d_out: Tensor, y: Tensor, w_mixed: Tensor) -> Tensor:
@@ -241,33 +266,30 @@ class _BlockBack:
 
     def scan(
         self,
+        decays: Decays,
         outputs: tuple[Tensor, Tensor],
         states: tuple[Tensor, Tensor],
-        d_state: Tensor,
-        scanned: tuple[int, Kept | None],
+        sums: tuple[DecaySums, Tensor],
+        kept: Kept | None,
     ) -> Tensor:
-        """Go back through skip, scan and step sizes; returns the gradient of what SiLU gave."""
-        weights, layout, work, sums = self.weights, self.layout, self.work, self.sums.rest
-        tokens, (y, d_values), (chunk, kept) = self.block.tokens, outputs, scanned
+        """Go back through skip and scan; returns the gradient of what SiLU gave."""
+        weights, layout, work, tokens = self.weights, self.layout, self.work, self.block.tokens
+        y, d_values = outputs
         d_active = work.buffer("d_active", *self.block.convolved.shape, exact=True)
         d_x, d_B, d_C = split_channels(d_active, layout)
-        d_dt = torch.empty_like(tokens.dt)
         scan_block_back(
             tokens,
-            weights.A,
+            decays,
             states,
-            (y.view_as(tokens.x), d_values.view_as(tokens.x)),
-            Gradients(x=d_x, dt=d_dt, B=d_B, C=d_C, A=sums.A, state=d_state),
+            (y.view(tokens.x.shape), d_values.view(tokens.x.shape)),
+            Gradients(d_x, d_B, d_C, *sums),
             work=work,
-            chunk=chunk,
             kept=kept,
         )
         d_active[..., : layout.d_inner].addcmul_(d_values, weights.D)
         scratch = work.buffer("wide 6", *d_values.shape, exact=True)
-        sums.D.add_(torch.mul(d_values, tokens.x.flatten(2), out=scratch).sum((0, 1)))
-        d_raw_dt = steps_back(d_dt, self.block.biased, layout)
-        sums.dt_bias.add_(d_raw_dt.sum((0, 1), dtype=sums.dt_bias.dtype))
-        layout.split(self.d_projected)[2].copy_(d_raw_dt)
+        products = torch.mul(d_values, tokens.x.flatten(2), out=scratch)
+        self.sums.rest.D.add_(products.sum((0, 1)))
         return d_active
 
     def convolution(self, d_active: Tensor, ahead: Tensor) -> None:
@@ -290,19 +312,42 @@ class _BlockBack:
             self.work,
         )
 
-    def with_last(self, d_last: Tensor | None) -> Tensor:
-        """Return the projected tokens' gradient, with that of what the sequence leaves.
+    def entry(self, u: Tensor, w_in: Tensor, d_last: Tensor | None, d_u: Tensor) -> None:
+        """Go back through the projection in.
 
-        `d_last` (b,K-1,C) belongs to the places from L-(K-1) on of tokens that begin at 0.
+        `d_last` (b,K-1,C), the gradient of what the sequence leaves, belongs to the places from
+        L-(K-1) on of tokens that begin at 0.
         """
+        rows, width = self.rows, self.d_projected.shape[-1]
         if d_last is not None:
             channels = self.layout.split(self.d_projected)[1]
-            n_tail, length, rows = d_last.shape[1], self.length, self.rows
+            n_tail, length = d_last.shape[1], u.shape[1]
             first = max(rows.start, length - n_tail)
             if first < rows.stop:
                 here = slice(first - length + n_tail, rows.stop - length + n_tail)
                 channels[:, first - rows.start :].add_(d_last[:, here])
-        return self.d_projected
+        d_projected = self.d_projected.to(u.dtype)
+        project(d_projected, w_in[:width].t(), d_u)
+        if self.sums.into is not None:
+            add_outer(self.sums.into[:width], d_projected, u[:, rows])
+
+
+def _steps_entry(d_raw_dt: Tensor, u: Tensor, w_in: Tensor, d_u: Tensor, sums: _Sums) -> None:
+    """Go back from the raw step sizes (b,L,H) of all tokens through the projection in."""
+    n_heads = d_raw_dt.shape[-1]
+    sums.rest.dt_bias.add_(d_raw_dt.sum((0, 1), dtype=sums.rest.dt_bias.dtype))
+    d_raw_dt = d_raw_dt.to(u.dtype)
+    flat = d_u.view(-1, d_u.shape[-1])
+    torch.addmm(flat, d_raw_dt.flatten(0, 1), w_in[-n_heads:], out=flat)
+    if sums.into is not None:
+        add_outer(sums.into[-n_heads:], d_raw_dt, u)
+
+
+def _each(runs: list[Run]) -> Iterator[tuple[Decays, slice]]:
+    """Yield the decays and the tokens of each block."""
+    for run in runs:
+        for rows, chunks in run.blocks:
+            yield run.decays.of(chunks), rows
 
 
 def _add_short_last(d_tail: Tensor, d_last: Tensor | None, length: int) -> None:

@@ -9,6 +9,7 @@ I inner width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli.core.nn.sequence_parallel import Carry
-from neurocli.core.nn.ssd_block import Kept, Work
-from neurocli.core.nn.ssd_blocks import scan_block
-from neurocli.core.nn.ssd_decays import Tokens, choose_chunk, log_decays
+from neurocli.core.nn.ssd_block import Work
+from neurocli.core.nn.ssd_decays import Run, Tokens, runs_of
 
 
 class Layout(NamedTuple):
@@ -94,27 +94,40 @@ def with_before(segments: Tensor | None, rows: slice, n_before: int) -> Tensor |
     return torch.cat([before, segments[:, first:last]], 1)
 
 
-def scan_tokens(
-    convolved: Tensor, raw_dt: Tensor, weights: Weights, layout: Layout, work: Work
-) -> tuple[Tokens, Tensor]:
-    """Turn convolved channels and raw step sizes into what the scan reads.
-
-    Args:
-        convolved: Tokens before SiLU (b,T,C).
-        raw_dt: Step sizes (b,T,H) before the bias.
-        weights: Parameters.
-        layout: Sizes.
-        work: Buffers.
-
-    Returns:
-        The scan's tokens, without segments, and the biased step sizes before softplus.
-    """
+def activate(convolved: Tensor, work: Work) -> Tensor:
+    """Return SiLU of convolved tokens (b,T,C)."""
     active = work.buffer("active", *convolved.shape, exact=True)
-    torch.ops.aten.silu.out(convolved, out=active)
-    biased = raw_dt.to(weights.dt_bias.dtype) + weights.dt_bias
-    dt = F.softplus(biased).clamp_(*layout.dt_limit)
+    return torch.ops.aten.silu.out(convolved, out=active)
+
+
+def scan_tokens(active: Tensor, segments: Tensor | None, layout: Layout) -> Tokens:
+    """View channels (b,T,C) behind SiLU as what the scan reads."""
     x, B, C = split_channels(active, layout)
-    return Tokens(x, dt, B, C, None), biased
+    return Tokens(x, B, C, segments)
+
+
+def steps_of(raw_dt: Tensor, weights: Weights, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Return the final step sizes (b,T,H) of raw ones, and the biased ones before softplus."""
+    biased = raw_dt.to(weights.dt_bias.dtype) + weights.dt_bias
+    return F.softplus(biased).clamp_(*layout.dt_limit), biased
+
+
+def runs_of_steps(
+    dt: Tensor,
+    blocks: list[slice],
+    weights: Weights,
+    layout: Layout,
+    chunks: Sequence[int] | None = None,
+) -> list[Run]:
+    """Return the decays of step sizes by block; `chunks` as they were chosen before."""
+    return runs_of(
+        dt,
+        weights.A,
+        blocks,
+        (layout.groups, layout.headdim),
+        dtype=weights.A.dtype,
+        chunk_size=layout.chunk_size if chunks is None else chunks,
+    )
 
 
 def split_channels(active: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,28 +148,6 @@ def steps_back(d_dt: Tensor, biased: Tensor, layout: Layout) -> Tensor:
     free = F.softplus(biased)
     inside = (free >= low) & (free <= high)
     return d_dt * torch.sigmoid(biased) * inside
-
-
-def scan_chunks(
-    tokens: Tokens,
-    weights: Weights,
-    layout: Layout,
-    state: Tensor,
-    y: Tensor,
-    work: Work,
-    *,
-    keep: bool = False,
-) -> tuple[int, Kept | None]:
-    """Scan a block in the longest chunks its decays allow; arguments as in `ssd_block`.
-
-    Returns:
-        Tokens per chunk, and what was kept.
-    """
-    logs = log_decays(tokens.dt, weights.A)
-    chunk = choose_chunk(logs, weights.A.dtype, layout.chunk_size)
-    target = torch.unflatten(y, -1, (-1, layout.headdim))
-    kept = scan_block(tokens, weights.A, state, target, work=work, chunk=chunk, keep=keep)
-    return chunk, kept
 
 
 def with_skip(y: Tensor, x: Tensor, weights: Weights, work: Work) -> Tensor:

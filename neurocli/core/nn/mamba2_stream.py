@@ -15,10 +15,12 @@ from neurocli.core.nn.mamba2_conv import convolve
 from neurocli.core.nn.mamba2_parts import (
     Layout,
     Weights,
+    activate,
     empty_carry,
     gated_norm,
-    scan_chunks,
+    runs_of_steps,
     scan_tokens,
+    steps_of,
     with_before,
     with_norm,
     with_skip,
@@ -26,7 +28,7 @@ from neurocli.core.nn.mamba2_parts import (
 )
 from neurocli.core.nn.products import fast_products, project
 from neurocli.core.nn.sequence_parallel import Carry
-from neurocli.core.nn.ssd_blocks import row_blocks
+from neurocli.core.nn.ssd_blocks import row_blocks, scan_block
 
 
 def stream_block(
@@ -66,10 +68,13 @@ def stream_block(
             padded[:, :n_before], padded[:, n_before:] = tail, channels
             tail.copy_(padded[:, here.shape[1] :])
             convolved = convolve(padded, weights, segments, rows.start + n_known, work)
-            tokens, _ = scan_tokens(convolved, raw_dt, weights, layout, work)
-            tokens = tokens._replace(segments=with_before(segments, rows, n_known))
+            before = with_before(segments, rows, n_known)
+            tokens = scan_tokens(activate(convolved, work), before, layout)
             y = work.buffer("y", *z.shape, exact=True)
-            scan_chunks(tokens, weights, layout, state, y, work)
+            dt, _ = steps_of(raw_dt, weights, layout)
+            (run,) = runs_of_steps(dt, [slice(0, dt.shape[1])], weights, layout)
+            target = torch.unflatten(y, -1, (-1, layout.headdim))
+            scan_block(tokens, run.decays, state, target, work=work)
             mixed, _ = gated_norm(with_skip(y, tokens.x, weights, work), z, layout, work)
             project(mixed.to(u.dtype), w_mixed, out[:, rows])
     return out, Carry(tail, state)

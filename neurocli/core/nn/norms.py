@@ -18,6 +18,7 @@ from neurocli.core.nn.shapes import expect_shape
 
 _CACHED = 1 << 17  # values of a part: half a megabyte in float32
 
+
 class RMSNorm(nn.Module):
     """Scale the last axis to unit root mean square, then by a learned weight.
 

@@ -6,8 +6,8 @@ per token,
 
     dlog u_i = sum_p dY_i Y_i        dlog(1/u_j) = sum_p dX'_j X'_j
 
-and one per chunk, sum dS S of the state after it. They nearly cancel, so they meet in float64. A
-log decay that the floor held has no gradient.
+and one per chunk, sum dS S of the state after it. They nearly cancel, so they meet in float64, for
+many blocks at once (`ssd_decays.steps_gradient`). A log decay that the floor held has no gradient.
 
 Letters as in `ssd_block`.
 """
@@ -30,50 +30,46 @@ from neurocli.core.nn.ssd_block import (
     states_into,
     tokens_by_group,
 )
-from neurocli.core.nn.ssd_decays import Decays, Sizes, Tokens, block_sizes, decays_of
+from neurocli.core.nn.ssd_decays import Decays, DecaySums, Sizes, Tokens, block_sizes
 
 
 class Gradients(NamedTuple):
     """Hold where a block's gradients go.
 
-    x (b,T,H,P), B and C (b,T,G,N) in the working dtype; dt (b,T,H); A (H,) in float64 is
-    added to; state (b,G,N,R*P) holds the gradient of the state after the block and
-    becomes that of the state before it.
+    x (b,T,H,P), B and C (b,T,G,N) in the working dtype; sums, of which those of the decays are
+    made; state (b,G,N,R*P) holds the gradient of the state after the block and becomes that of the
+    state before it.
     """
 
     x: Tensor
-    dt: Tensor
     B: Tensor
     C: Tensor
-    A: Tensor
+    sums: DecaySums
     state: Tensor
 
 
 def backward_block(
     tokens: Tokens,
-    A: Tensor,
+    decays: Decays,
     states: tuple[Tensor, Tensor],
     outputs: tuple[Tensor, Tensor],
     grads: Gradients,
     *,
     work: Work,
-    chunk: int,
     kept: Kept | None = None,
 ) -> None:
     """Differentiate one block of whole chunks.
 
     Args:
         tokens: The block, as it was scanned.
-        A: Decay rates (H,).
+        decays: Of the block.
         states: State before the block and after it, (b,G,N,R*P).
         outputs: y (b,T,H,P) of the block and its gradient.
         grads: Where the gradients go.
         work: Buffers.
-        chunk: Tokens per chunk, as it was scanned.
         kept: What the scan kept; None to compute it again.
     """
-    sizes = block_sizes(tokens, chunk)
-    decays = decays_of(tokens, A, sizes, work.dtype)
+    sizes = block_sizes(tokens, decays.chunk)
     room = buffers_to_keep(sizes, work) if kept is None else kept
     factors = factors_of(tokens, decays, sizes, room, work, ready=kept is not None)
     befores = room.befores
@@ -94,18 +90,23 @@ def backward_block(
 
     d_before = d_right.view(*shape, -1, sizes.width)[:, :, :, q:]
     last = (grads.state * states[1]).view(sizes.batch, -1, sizes.per_group, sizes.headdim)
-    d_befores, d_added = _pass_states_back(d_before, decays, sizes, grads.state, work)
+    d_befores, d_added = _pass_states_back(d_before, factors, decays, sizes, grads.state, work)
     d_inputs = d_right[:, :q]
     torch.baddbmm(d_inputs, factors.into, d_added, out=d_inputs)  # operators in place go uncounted
-    _maps_back(factors, d_left, d_added, decays, sizes, grads)
+    _maps_back(factors, d_left, d_added, sizes, grads)
 
     d_scaled = d_right[:, :q].view(dy_groups.shape)
-    d_ends = _sums_of_states(d_befores, befores, last, sizes, work, decays.steps.dtype)
-    _tokens_back(tokens, A, outputs, d_scaled, d_ends, decays, grads, work)
+    _sum_states(d_befores, befores, last, sizes, grads.sums.ends, work)
+    _tokens_back(tokens, outputs, d_scaled, decays, sizes, grads, work)
 
 
 def _pass_states_back(
-    d_before: Tensor, decays: Decays, sizes: Sizes, d_state: Tensor, work: Work
+    d_before: Tensor,
+    factors: Factors,
+    decays: Decays,
+    sizes: Sizes,
+    d_state: Tensor,
+    work: Work,
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence backward.
 
@@ -117,44 +118,38 @@ def _pass_states_back(
     if d_before.dtype != d_state.dtype:  # states never leave the working dtype
         d_befores = work.buffer("d_befores", *shape, exact=True).copy_(d_before)
     places = [*d_befores.unbind(1), d_state]
-    turns = list(zip(places[:-1], decays.passes.unbind(1), places[1:], strict=True))
+    turns = list(zip(places[:-1], factors.passes.unbind(1), places[1:], strict=True))
     for here, factor, following in reversed(turns):
         here.addcmul_(factor, following)
     d_added = work.buffer("added", sizes.products, sizes.state, sizes.width)
     torch.mul(d_befores[:, 1:], decays.adds[:, :-1], out=d_added.view(shape)[:, :-1])
     torch.mul(d_state, decays.adds[:, -1], out=d_added.view(shape)[:, -1])
-    torch.mul(d_befores[:, 0], decays.first, out=d_state)
+    torch.mul(d_befores[:, 0], decays.ends[:, 0], out=d_state)
     return d_befores, d_added
 
 
-def _sums_of_states(
-    d_befores: Tensor, befores: Tensor, last: Tensor, sizes: Sizes, work: Work, wide: torch.dtype
-) -> Tensor:
-    """Return sum dS S of the state after each chunk (b,c,H)."""
+def _sum_states(
+    d_befores: Tensor, befores: Tensor, last: Tensor, sizes: Sizes, sums: Tensor, work: Work
+) -> None:
+    """Write sum dS S of the state after each chunk (b,c,H)."""
     products = work.buffer("wide 6", *befores.shape, exact=True)
     torch.mul(d_befores, befores, out=products)
     products = torch.unflatten(products, 4, (sizes.per_group, sizes.headdim))
-    sums = products.sum((3, 5), dtype=wide).flatten(2)
-    end = (
-        torch.unflatten(last, 1, (sizes.groups, sizes.state))
-        .sum((2, 4), dtype=wide)
-        .flatten(1)
-        .unsqueeze(1)
-    )
     # The scaled state before a chunk gives the same sum as the state after the one before it.
-    return torch.cat([sums[:, 1:], end], 1)
+    sums[:, :-1] = products[:, 1:].sum((3, 5), dtype=sums.dtype).flatten(2)
+    ends = torch.unflatten(last, 1, (sizes.groups, sizes.state))
+    sums[:, -1] = ends.sum((2, 4), dtype=sums.dtype).flatten(1)
 
 
 def _maps_back(
     factors: Factors,
     d_left: Tensor,
     d_added: Tensor,
-    decays: Decays,
     sizes: Sizes,
     grads: Gradients,
 ) -> None:
     """Write the gradients of B and C."""
-    q, borders = sizes.chunk, decays.borders
+    q, borders = sizes.chunk, factors.borders
     d_inputs = torch.bmm(factors.right[:, :q], d_added.mT)
     d_outputs = d_left[:, :, q:]
     d_scores = d_left[:, :, :q]
@@ -173,35 +168,22 @@ def _maps_back(
         torch.unflatten(target, 1, (sizes.chunks, q)).transpose(2, 3).copy_(values.view(shape))
 
 
-def _tokens_back(  # one pass over what belongs to a token
+def _tokens_back(
     tokens: Tokens,
-    A: Tensor,
     outputs: tuple[Tensor, Tensor],
     d_scaled: Tensor,
-    d_ends: Tensor,
     decays: Decays,
+    sizes: Sizes,
     grads: Gradients,
     work: Work,
 ) -> None:
-    """Write the gradients of x and dt, and add that of A."""
-    y, dy = outputs
-    sizes = block_sizes(tokens, decays.steps.shape[2])
+    """Write the gradients of x, and the sums over each token."""
+    (y, dy), sums = outputs, grads.sums
     d_x, x = tokens_by_group(grads.x, sizes), tokens_by_group(tokens.x, sizes)
     torch.mul(d_scaled, heads_by_group(decays.weights, sizes), out=d_x)
     scratch = work.buffer("wide 5", *dy.shape, exact=True)
-    split = (sizes.chunks, sizes.chunk)
-    wide = decays.steps.dtype
-
-    # sum_p dX' x, of which both the direct gradient of dt and dlog(1/u) are multiples.
-    along_x = torch.mul(d_scaled, x, out=tokens_by_group(scratch, sizes)).sum(-1, dtype=wide)
-    along_x = along_x.transpose(2, 3).flatten(3).to(wide) * decays.inverse
-    d_log = torch.mul(dy, y, out=scratch).sum(-1, dtype=wide)
-    d_log = torch.unflatten(d_log, 1, split) - along_x * decays.steps
-    # What a log decay holds back is all that later tokens, and the state after the chunk, read of
-    # earlier ones: sums from the end, exactly zero where nothing later is read.
-    d_logs = d_log.flip(2).cumsum(2).flip(2) + d_ends.unsqueeze(2)
-    if decays.free is not None:
-        d_logs *= decays.free
-    rate = A.to(wide)
-    torch.unflatten(grads.dt, 1, split).copy_(along_x + d_logs * rate)
-    grads.A.add_((d_logs * decays.steps).sum((0, 1, 2)))
+    products = torch.mul(d_scaled, x, out=tokens_by_group(scratch, sizes))
+    into = heads_by_group(sums.inputs, sizes).squeeze(-1)
+    torch.sum(products, -1, dtype=into.dtype, out=into)
+    torch.mul(dy, y, out=scratch)
+    torch.sum(scratch, -1, dtype=into.dtype, out=sums.outputs.flatten(1, 2))

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from neurocli.core.nn.sizes import keeps_states
-from neurocli.core.nn.ssd_decays import Borders, Decays, Sizes, Tokens, block_sizes, decays_of
+from neurocli.core.nn.ssd_decays import Borders, Decays, Sizes, Tokens, block_sizes, borders_of
 
 
 class Work:
@@ -67,6 +67,7 @@ class Factors(NamedTuple):
 
     left (.,q,q+N) is [G | C], right (.,q+N,R*P) is [X' ; S0], inputs (.,q,N) is B and outputs C
     (masked by segment borders in `left`, not here), into (.,q,N) is B where it reaches the end.
+    passes (b,c,G,1,R*P) is what states pass a chunk with; borders None or what segments allow.
     """
 
     left: Tensor
@@ -74,6 +75,8 @@ class Factors(NamedTuple):
     inputs: Tensor
     into: Tensor
     outputs: Tensor
+    passes: Tensor
+    borders: Borders | None
 
 
 class Kept(NamedTuple):
@@ -135,16 +138,16 @@ def factors_of(
     for buffer, maps in ((inputs, tokens.B), (outputs, tokens.C)):
         chunks = torch.unflatten(maps, 1, (sizes.chunks, q)).transpose(2, 3)
         buffer.view(shape).copy_(chunks)
-    into, borders = inputs, decays.borders
+    into, passes, borders = inputs, decays.adds, borders_of(tokens, sizes, work.dtype)
     if not ready:
         _fill_left(kept.left, inputs, outputs, borders, sizes, work)
     if borders is not None:
-        into = work.buffer("into", n, q, state)
+        into, passes = work.buffer("into", n, q, state), passes * borders.through
         torch.mul(inputs.view(shape), borders.end, out=into.view(shape))
     x = tokens_by_group(tokens.x, sizes)
     scaled = right[:, :q].view(*x.shape[:4], sizes.per_group, sizes.headdim)
     torch.mul(x, heads_by_group(decays.weights, sizes), out=scaled)
-    return Factors(kept.left, right, inputs, into, outputs)
+    return Factors(kept.left, right, inputs, into, outputs, passes, borders)
 
 
 def _fill_left(
@@ -183,9 +186,9 @@ def pass_states(
     torch.bmm(factors.into.mT, factors.right[:, :q], out=added)
     own = work.buffer("wide 6", *shape, exact=True)
     torch.mul(added.view(shape), decays.adds, out=own)
-    torch.mul(state, decays.first, out=befores[:, 0])
+    torch.mul(state, decays.ends[:, 0], out=befores[:, 0])
     places = [*befores.unbind(1), state]
-    turns = zip(own.unbind(1), decays.passes.unbind(1), places[:-1], places[1:], strict=True)
+    turns = zip(own.unbind(1), factors.passes.unbind(1), places[:-1], places[1:], strict=True)
     for new, factor, here, following in turns:
         torch.addcmul(new, factor, here, out=following)
 
@@ -198,32 +201,29 @@ def states_into(factors: Factors, befores: Tensor, sizes: Sizes) -> None:
 
 def forward_block(
     tokens: Tokens,
-    A: Tensor,
+    decays: Decays,
     state: Tensor,
     y: Tensor,
     *,
     work: Work,
-    chunk: int,
     keep: bool = False,
 ) -> Kept | None:
     """Scan one block of whole chunks.
 
     Args:
-        tokens: The block; its length is a multiple of `chunk`.
-        A: Decay rates (H,).
+        tokens: The block; its length is a multiple of the chunk.
+        decays: Of the block.
         state: State before the block (b,G,N,R*P) in the working dtype; becomes the one after it.
         y: Where the outputs (b,T,H,P) go.
         work: Buffers.
-        chunk: Tokens per chunk, from `choose_chunk`.
         keep: Return what a backward pass may use again, where that is small.
 
     Returns:
         What was kept, or None.
     """
-    sizes = block_sizes(tokens, chunk)
+    sizes = block_sizes(tokens, decays.chunk)
     keep = keep and keeps_states(sizes.chunk, sizes.state)
     kept = (room_to_keep if keep else buffers_to_keep)(sizes, work)
-    decays = decays_of(tokens, A, sizes, work.dtype)
     factors = factors_of(tokens, decays, sizes, kept, work)
     pass_states(factors, decays, sizes, state, kept.befores, work)
     states_into(factors, kept.befores, sizes)

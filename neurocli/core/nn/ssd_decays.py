@@ -9,6 +9,8 @@ N state size, c chunks, q chunk size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -28,12 +30,11 @@ _FLOOR = {torch.float32: -20.0, torch.float64: -45.0}
 class Tokens(NamedTuple):
     """Hold what varies along the sequence; axis 1 of every tensor is the length.
 
-    x (b,T,H,P); dt (b,T,H), final step sizes; B and C (b,T,G,N); segments (b,T+1) or None, the
-    segment before the first token and then that of each token.
+    x (b,T,H,P); B and C (b,T,G,N); segments (b,T+1) or None, the segment before the first token and
+    then that of each token.
     """
 
     x: Tensor
-    dt: Tensor
     B: Tensor
     C: Tensor
     segments: Tensor | None
@@ -62,23 +63,63 @@ class Sizes(NamedTuple):
 
 
 class Decays(NamedTuple):
-    """Hold what the step sizes give, per token (b,c,q,H) and per chunk.
+    """Hold what the step sizes of neighbouring chunks give, per token (b,c,q,H) and per chunk.
 
     u decays and weights dt/u in the working dtype. Of the recurrence over scaled states,
-    S0_{c+1} = passes_c S0_c + adds_c B^T X', first is the e (b,G,1,R*P) of the first chunk, and
-    adds and passes are (b,c,G,1,R*P). steps dt and inverse 1/u in float64; free is where the floor
-    did not hold; borders None or what segments allow.
+    S0_{c+1} = adds_c (S0_c + B^T X'), ends e and adds are (b,c,G,1,R*P); the last add of a block
+    leads out of it, to a state that is not scaled. steps dt and inverse 1/u in float64; free is
+    where the floor did not hold.
     """
 
     u: Tensor
     weights: Tensor
-    first: Tensor
+    ends: Tensor
     adds: Tensor
-    passes: Tensor
     steps: Tensor
     inverse: Tensor
     free: Tensor | None
-    borders: Borders | None
+
+    @property
+    def chunk(self) -> int:
+        """Return tokens per chunk."""
+        return self.u.shape[2]
+
+    def of(self, chunks: slice) -> Decays:
+        """Return those of some chunks."""
+        return Decays(*(None if part is None else part[:, chunks] for part in self))
+
+
+class DecaySums(NamedTuple):
+    """Hold the sums that gradients of decays are made of, in float64.
+
+    inputs sum_p dX' x and outputs sum_p dY Y per token (b,c,q,H); ends sum dS S of the state after
+    each chunk (b,c,H).
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    ends: Tensor
+
+    def of(self, chunks: slice) -> DecaySums:
+        """Return those of some chunks."""
+        return DecaySums(*(part[:, chunks] for part in self))
+
+
+class Run(NamedTuple):
+    """Hold neighbouring blocks of one chunk size: their decays, computed for all at once.
+
+    rows are the tokens of the run; blocks the tokens of each block, and its chunks in the run.
+    """
+
+    rows: slice
+    decays: Decays
+    blocks: list[tuple[slice, slice]]
+
+    def sums(self) -> DecaySums:
+        """Return room for the sums of the run."""
+        steps = self.decays.steps
+        ends = steps.new_empty(steps.shape[0], steps.shape[1], steps.shape[3])
+        return DecaySums(torch.empty_like(steps), torch.empty_like(steps), ends)
 
 
 class Borders(NamedTuple):
@@ -129,20 +170,86 @@ def choose_chunk(logs: Tensor, dtype: torch.dtype, chunk_size: int) -> int:
 
 
 def pad_tokens(tokens: Tokens, chunk: int) -> Tokens:
-    """Return the tokens padded to whole chunks; steps of 0 change no state."""
+    """Return the tokens padded to whole chunks; their steps of 0 change no state."""
     missing = -tokens.x.shape[1] % chunk
     if not missing:
         return tokens
-    x, dt, B, C, segments = tokens
+    x, B, C, segments = tokens
     if segments is not None:
         segments = torch.cat([segments, segments[:, -1:].expand(-1, missing)], 1)
-    x, dt, B, C = (F.pad(part, (*(0, 0) * (part.ndim - 2), 0, missing)) for part in (x, dt, B, C))
-    return Tokens(x, dt, B, C, segments)
+    x, B, C = (F.pad(part, (0, 0, 0, 0, 0, missing)) for part in (x, B, C))
+    return Tokens(x, B, C, segments)
 
 
-def decays_of(tokens: Tokens, A: Tensor, sizes: Sizes, dtype: torch.dtype) -> Decays:
-    """Return u, dt/u and e of a block, and where the floor and the borders are."""
-    logs = torch.unflatten(log_decays(tokens.dt, A), 1, (sizes.chunks, sizes.chunk))
+def runs_of(
+    dt: Tensor,
+    A: Tensor,
+    blocks: list[slice],
+    layout: tuple[int, int],
+    *,
+    dtype: torch.dtype,
+    chunk_size: int | Sequence[int],
+) -> list[Run]:
+    """Return the decays of a sequence, and the blocks that they belong to.
+
+    Args:
+        dt: Final step sizes (b,L,H).
+        A: Decay rates (H,).
+        blocks: Where the blocks begin and end.
+        layout: Groups G and head size P.
+        dtype: The working dtype.
+        chunk_size: Tokens per chunk at most, or how many each block has.
+
+    Returns:
+        Runs from the first token to the last.
+    """
+    logs = log_decays(dt, A)
+    chunks = chunk_size
+    if isinstance(chunks, int):
+        chunks = _choose_chunks(logs, dtype, blocks, chunks)
+    runs = []
+    for chunk, members in groupby(zip(chunks, blocks, strict=True), key=lambda pair: pair[0]):
+        own = [rows for _, rows in members]
+        rows, size = slice(own[0].start, own[-1].stop), -(-(own[0].stop - own[0].start) // chunk)
+        decays = _decays_of(dt[:, rows], logs[:, rows], chunk, size, layout, dtype)
+        starts = [(here.start - rows.start) // chunk for here in own]
+        places = [slice(start, start + size) for start in starts]
+        runs.append(Run(rows, decays, list(zip(own, places, strict=True))))
+    return runs
+
+
+def chunks_of(runs: list[Run]) -> list[int]:
+    """Return how many tokens a chunk of each block has."""
+    return [run.decays.chunk for run in runs for _ in run.blocks]
+
+
+def _choose_chunks(
+    logs: Tensor, dtype: torch.dtype, blocks: list[slice], chunk_size: int
+) -> list[int]:
+    longest = [longest_chunk(rows.stop - rows.start, chunk_size) for rows in blocks]
+    n_same = longest.count(longest[0])  # all but a ragged last one
+    # Most sequences have no strong decay anywhere: one look at all.
+    if choose_chunk(logs[:, : blocks[n_same - 1].stop], dtype, longest[0]) == longest[0]:
+        chunks = longest[:n_same]
+    else:
+        chunks = [choose_chunk(logs[:, rows], dtype, chunk_size) for rows in blocks[:n_same]]
+    rest = blocks[n_same:]
+    return chunks + [choose_chunk(logs[:, rows], dtype, chunk_size) for rows in rest]
+
+
+def _decays_of(
+    dt: Tensor,
+    logs: Tensor,
+    chunk: int,
+    chunks_per_block: int,
+    layout: tuple[int, int],
+    dtype: torch.dtype,
+) -> Decays:
+    """Return u, dt/u and e of blocks, and where the floor held."""
+    missing = -dt.shape[1] % chunk
+    if missing:
+        dt, logs = (F.pad(part, (0, 0, 0, missing)) for part in (dt, logs))
+    logs = torch.unflatten(logs, 1, (-1, chunk))
     is_low = logs < _FLOOR[dtype]
     free = ~is_low if is_true(is_low.any(), usually=False) else None
     if free is not None:
@@ -151,29 +258,40 @@ def decays_of(tokens: Tokens, A: Tensor, sizes: Sizes, dtype: torch.dtype) -> De
     middle = summed[:, :, -1:] / 2
     summed -= middle
     u, inverse = summed.exp(), summed.neg_().exp_()
-    steps = torch.unflatten(tokens.dt.to(logs.dtype), 1, (sizes.chunks, sizes.chunk))
-    borders = None if tokens.segments is None else _borders(tokens.segments, sizes, dtype)
-    first, adds, passes = _turns(middle, borders, sizes, dtype)
-    weights = (steps * inverse).to(dtype)
-    return Decays(u.to(dtype), weights, first, adds, passes, steps, inverse, free, borders)
-
-
-def _turns(
-    middle: Tensor, borders: Borders | None, sizes: Sizes, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the factors of the recurrence from half the log decay of each chunk (b,c,1,H)."""
+    steps = torch.unflatten(dt.to(logs.dtype), 1, (-1, chunk))
     turns = middle.clone()
-    turns[:, :-1] += middle[:, 1:]  # out of a chunk and into the next; the last one leads out
+    turns[:, :-1] += middle[:, 1:]  # out of a chunk and into the next
+    last = slice(chunks_per_block - 1, None, chunks_per_block)
+    turns[:, last] = middle[:, last]
+    turns[:, -1] = middle[:, -1]
+    groups, headdim = layout
 
-    def by_column(logs: Tensor) -> Tensor:
-        factors = logs.exp().to(dtype).view(sizes.batch, -1, sizes.groups, 1, sizes.per_group, 1)
-        return factors.expand(*factors.shape[:-1], sizes.headdim).flatten(4)
+    def by_column(halves: Tensor) -> Tensor:
+        factors = halves.exp().to(dtype).view(*halves.shape[:2], groups, 1, -1, 1)
+        return factors.expand(*factors.shape[:-1], headdim).flatten(4)
 
-    adds = by_column(turns)
-    return by_column(middle[:, :1])[:, 0], adds, adds if borders is None else adds * borders.through
+    weights = (steps * inverse).to(dtype)
+    return Decays(u.to(dtype), weights, by_column(middle), by_column(turns), steps, inverse, free)
 
 
-def _borders(segments: Tensor, sizes: Sizes, dtype: torch.dtype) -> Borders | None:
+def steps_gradient(sums: DecaySums, decays: Decays, A: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the step sizes (b,L',H), padding included, and of A, in float64."""
+    direct = sums.inputs * decays.inverse
+    d_log = sums.outputs - direct * decays.steps
+    # What a log decay holds back is all that later tokens, and the state after the chunk, read of
+    # earlier ones: sums from the end, exactly zero where nothing later is read.
+    d_logs = d_log.flip(2).cumsum(2).flip(2) + sums.ends.unsqueeze(2)
+    if decays.free is not None:
+        d_logs *= decays.free
+    d_dt = direct + d_logs * A.to(d_logs.dtype)
+    return d_dt.flatten(1, 2), (d_logs * decays.steps).sum((0, 1, 2))
+
+
+def borders_of(tokens: Tokens, sizes: Sizes, dtype: torch.dtype) -> Borders | None:
+    """Return what the segments of a block allow; None where it holds one only."""
+    segments = tokens.segments
+    if segments is None:
+        return None
     # Numbers never fall along a row.
     if is_true((segments[:, :1] == segments[:, -1:]).all(), usually=True):
         return None
