@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurocli.core.nn import mamba2, ssd_blocks
 from neurocli.core.nn.mamba2 import Mamba2
-from neurocli.core.nn.mamba2_fused import fused_inner
+from neurocli.core.nn.mamba2_fused import fused_block
 
 GOLDEN = [
     "mamba2_a_basic_f64",
@@ -253,11 +253,11 @@ def test_the_scan_gets_float32_rates_and_steps_in_a_bfloat16_block(
     # Time constants in bfloat16 would lose the decays.
     seen: list[torch.dtype] = []
 
-    def spy(projected: Tensor, weights: Any, *args: Any) -> Tensor:
+    def spy(u: Tensor, projections: Any, weights: Any, *args: Any) -> Any:
         seen.extend(part.dtype for part in weights)
-        return fused_inner(projected, weights, *args)
+        return fused_block(u, projections, weights, *args)
 
-    monkeypatch.setattr(mamba2, "fused_inner", spy)
+    monkeypatch.setattr(mamba2, "fused_block", spy)
     y = Mamba2(32, 8, headdim=16).bfloat16()(torch.randn(1, 9, 32).bfloat16())
     assert (set(seen), y.dtype) == ({torch.float32}, torch.bfloat16)
 

@@ -8,7 +8,7 @@ from scan_calls import both, random_call, relative, slow_scan
 from torch import Tensor
 
 from neurocli.core.nn.ssd import ssd_scan
-from neurocli.core.nn.ssd_block import choose_chunk
+from neurocli.core.nn.ssd_decays import choose_chunk
 
 
 @pytest.mark.parametrize("length", [100, 256, 300])

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from neurocli.core.errors import MissingDependencyError, UsageError
 from neurocli.core.names import lookup
 from neurocli.core.nn.causal_conv import causal_conv
-from neurocli.core.nn.mamba2_fused import empty_carry, fused_inner, stream_block
-from neurocli.core.nn.mamba2_parts import Layout, Weights
+from neurocli.core.nn.mamba2_fused import fused_block
+from neurocli.core.nn.mamba2_parts import Layout, Weights, empty_carry
+from neurocli.core.nn.mamba2_stream import stream_block
 from neurocli.core.nn.norms import RMSNorm, RMSNormGated
-from neurocli.core.nn.products import fast_products
+from neurocli.core.nn.precision import full_precision, product_dtype
 from neurocli.core.nn.sequence_parallel import Border
 from neurocli.core.nn.shapes import expect_shape
 from neurocli.core.nn.sizes import HEAD_SIZES, head_size
@@ -170,22 +171,15 @@ class Mamba2(nn.Module):
             dt_limit=self.dt_limit,
             chunk_size=self.chunk_size,
         )
-        weights = self._inner_weights()
-        carry = None
-        if not torch.is_grad_enabled():
-            projections = (self.in_proj.weight, self.out_proj.weight)
+        weights, dtype = self._inner_weights(), product_dtype(u)
+        projections = (self.in_proj.weight.to(dtype), self.out_proj.weight)
+        mix, carry = fused_block if torch.is_grad_enabled() else stream_block, None
+        with full_precision(u.device):  # dtypes are chosen here, not by autocast
+            u = u.to(dtype)
             if border is not None:
                 u, carry = border.receive(u, empty_carry(u, weights, layout))
-            mixed, left = stream_block(u, projections, weights, layout, segments, carry)
+            mixed, left = mix(u, projections, weights, layout, segments, carry)
             return mixed if border is None else border.send(mixed, left)
-        with fast_products(u.device):
-            projected = self.in_proj(u)
-            if border is not None:
-                projected, carry = border.receive(projected, empty_carry(u, weights, layout))
-            mixed, left = fused_inner(projected, weights, layout, segments, carry)
-            if border is not None:
-                mixed = border.send(mixed, left)
-            return cast(Tensor, self.out_proj(mixed))
 
     def _inner_weights(self) -> Weights:
         dtype = _widened(self.A_log.dtype)

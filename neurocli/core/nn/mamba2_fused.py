@@ -1,230 +1,61 @@
-"""The inside of a Mamba-2 block between its two projections, as one differentiable function.
+"""A Mamba-2 block with its projections, as one differentiable function.
 
-Convolution, SiLU, step sizes, scan, skip and gated norm go over the sequence in blocks of about a
-thousand tokens, so what passes between them stays in the cache. Training keeps the projected
-input, the scanned tokens and one state per block; all else is computed again backwards. Without
-gradients `stream_block` does the projections block by block too, and nothing of the length of the
-sequence exists but its input and its output.
+Projections, convolution, SiLU, step sizes, scan, skip and gated norm go over the sequence in
+blocks of about a thousand tokens, so what passes between them stays in the cache, backwards too:
+no gradient but those of the input and of the weights ever has the length of the sequence. Training
+keeps the input, the projected tokens, the scanned ones, scores and states of the scan where they
+are small (`sizes.keeps_states`) and one state per block; the rest is computed again backwards.
 
-Letters: b batch, L length, E width, I inner width, H heads, G groups, N state size.
+The norm's weight w stands before the projection out, so it is one with it: out = unit (w W)^T. The
+gradients of both come from one sum over the tokens, M = d_out^T unit: dW = w M, dw = sum W M.
+
+Letters: b batch, L length, E width, I inner width, H heads, G groups, N state size, K taps.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from neurocli.core.nn.mamba2_conv import convolve, convolve_back, convolve_back_before
 from neurocli.core.nn.mamba2_parts import (
     Layout,
     Weights,
-    convolve,
-    convolve_back,
-    convolve_back_before,
+    activate,
+    empty_carry,
     gated_norm,
     gated_norm_back,
+    runs_of_steps,
     scan_tokens,
     split_channels,
     steps_back,
+    steps_of,
+    with_before,
+    with_norm,
+    with_skip,
+    work_of,
 )
-from neurocli.core.nn.products import fast_products
+from neurocli.core.nn.products import add_outer, fast_products, project
 from neurocli.core.nn.sequence_parallel import Carry
 from neurocli.core.nn.ssd_backward import Gradients
-from neurocli.core.nn.ssd_block import Tokens, Work, choose_chunk, log_decays
+from neurocli.core.nn.ssd_block import Kept, Work
 from neurocli.core.nn.ssd_blocks import row_blocks, scan_block, scan_block_back
+from neurocli.core.nn.ssd_decays import (
+    Decays,
+    DecaySums,
+    Run,
+    Tokens,
+    chunks_of,
+    log_decays,
+    steps_gradient,
+)
 
 
-def empty_carry(like: Tensor, weights: Weights, layout: Layout) -> Carry:
-    """Return what stands before the first token of sequences (b,L,...): zeros."""
-    tail = weights.A.new_zeros(like.shape[0], layout.taps - 1, layout.channels)
-    width = layout.d_inner // layout.groups
-    return Carry(tail, weights.A.new_zeros(like.shape[0], layout.groups, layout.state, width))
-
-
-def fused_inner(
-    projected: Tensor,
-    weights: Weights,
-    layout: Layout,
-    segments: Tensor | None,
-    carry: Carry | None = None,
-) -> tuple[Tensor, Carry]:
-    """Mix projected tokens: everything of a Mamba-2 block between its projections.
-
-    A sequence may be mixed piece by piece, each with the carry of the one before it: the outputs
-    and, through the carries, the gradients are those of the whole.
-
-    Args:
-        projected: in_proj's output (b,L,2I+2GN+H): gate z, channels xBC, raw step sizes dt.
-        weights: Parameters, float32 or float64.
-        layout: Sizes and options.
-        segments: Segment numbers that never fall along a row, or None: (b,L), or with a carry
-            (b,K-1+L), the tail's first.
-        carry: What the tokens before these left; None for a sequence's beginning.
-
-    Returns:
-        Tokens (b,L,I) for out_proj, in the dtype of `projected`, and what they leave.
-    """
-    n_before = 0 if carry is None else layout.taps - 1
-    start = empty_carry(projected, weights, layout) if carry is None else carry
-    out, tail, state = _FusedInner.apply(  # type: ignore[no-untyped-call]
-        projected, *start, *weights, layout, segments, n_before
-    )
-    return out, Carry(tail, state)
-
-
-class _FusedInner(torch.autograd.Function):
-    """Run the blocks forward, and backward by hand."""
-
-    @staticmethod
-    def forward(ctx: Any, projected: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        tail, state, *parameters, layout, segments, n_before = arguments
-        weights, state = Weights(*parameters), state.clone()
-        work = _work(projected, weights)
-        batch, length = projected.shape[:2]
-        out = projected.new_empty(batch, length, layout.d_inner)
-        scanned = weights.A.new_empty(batch, length, layout.d_inner)
-        states, chunks = [state.clone()], []
-        with fast_products(projected.device):
-            for rows in row_blocks(projected):
-                padded = _padded(projected, tail, rows, layout, work)
-                convolved = convolve(padded, weights, segments, rows.start + n_before, work)
-                raw_dt = projected[:, rows, layout.d_inner + layout.channels :]
-                tokens, _ = scan_tokens(convolved, raw_dt, weights, layout, work)
-                tokens = tokens._replace(segments=_with_before(segments, rows, n_before))
-                y = scanned[:, rows]
-                chunks.append(_scan(tokens, weights, layout, state, y, work))
-                states.append(state.clone())
-                values = _with_skip(y, tokens.x, weights, work)
-                z = projected[:, rows, : layout.d_inner]
-                out[:, rows] = gated_norm(values, z, weights, layout)[0]
-        ctx.save_for_backward(projected, tail, *weights, segments, scanned, torch.stack(states))
-        ctx.layout, ctx.chunks, ctx.n_before = layout, chunks, n_before
-        return out, _last_inputs(tail, projected, layout), state
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, d_out: Tensor, d_last: Tensor, d_state: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        projected, tail, *parameters, segments, scanned, states = ctx.saved_tensors
-        weights, layout = Weights(*parameters), ctx.layout
-        work = _work(projected, weights)
-        wide = log_decays(weights.A, weights.A).dtype
-        sums = Weights(*(torch.zeros_like(part, dtype=wide) for part in weights))
-        d_projected, d_state = torch.empty_like(projected), d_state.clone()
-        ahead = torch.zeros_like(tail)  # of the first outputs of the block behind
-        with fast_products(projected.device):
-            for number, rows in reversed(list(enumerate(row_blocks(projected)))):
-                padded = _padded(projected, tail, rows, layout, work)
-                block = _BlockBack(
-                    projected, padded, rows, weights, layout, (segments, ctx.n_before), work
-                )
-                d_tokens, d_raw_dt = block.scan(
-                    d_out[:, rows],
-                    scanned[:, rows],
-                    (states[number], states[number + 1]),
-                    d_state,
-                    sums,
-                    chunk=ctx.chunks[number],
-                    d_z=d_projected[:, rows, : layout.d_inner],
-                )
-                d_projected[:, rows, layout.d_inner + layout.channels :] = d_raw_dt
-                d_projected[:, rows, layout.d_inner : layout.d_inner + layout.channels] = (
-                    block.convolution(d_tokens, ahead, sums)
-                )
-        known = segments if ctx.n_before else None
-        d_tail = convolve_back_before(ahead, weights, known)
-        _add_last(d_tail, d_projected, d_last, layout)
-        d_weights = [total.to(part.dtype) for total, part in zip(sums, weights, strict=True)]
-        return d_projected, d_tail, d_state, *d_weights, None, None, None
-
-
-class _BlockBack:
-    """Compute one block again and differentiate it."""
-
-    def __init__(
-        self,
-        projected: Tensor,
-        padded: Tensor,
-        rows: slice,
-        weights: Weights,
-        layout: Layout,
-        segments: tuple[Tensor | None, int],
-        work: Work,
-    ) -> None:
-        self.weights, self.layout, self.work = weights, layout, work
-        (self.segments, n_before), self.padded = segments, padded
-        self.start = rows.start + n_before
-        self.z = projected[:, rows, : layout.d_inner]
-        self.convolved = convolve(padded, weights, self.segments, self.start, work)
-        raw_dt = projected[:, rows, layout.d_inner + layout.channels :]
-        tokens, self.biased = scan_tokens(self.convolved, raw_dt, weights, layout, work)
-        self.tokens = tokens._replace(segments=_with_before(self.segments, rows, n_before))
-
-    def scan(
-        self,
-        d_out: Tensor,
-        y: Tensor,
-        states: tuple[Tensor, Tensor],
-        d_state: Tensor,
-        sums: Weights,
-        *,
-        chunk: int,
-        d_z: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Go back through norm, skip and scan; returns the gradients of channels and raw dt."""
-        weights, layout, work, x = self.weights, self.layout, self.work, self.tokens.x
-        values = _with_skip(y, x, weights, work)
-        before_gate = values.clone()
-        d_out = d_out.to(values.dtype)
-        _, gate = gated_norm(values, self.z, weights, layout)
-        d_values, d_gate = gated_norm_back(
-            d_out, before_gate, self.z, gate, weights, layout, sums.norm
-        )
-        d_z.copy_(d_gate)
-        d_active = work.buffer("d_active", *self.convolved.shape, exact=True)
-        d_x, d_B, d_C = split_channels(d_active, layout)
-        d_dt = torch.empty_like(self.tokens.dt)
-        grads = Gradients(x=d_x, dt=d_dt, B=d_B, C=d_C, A=sums.A, state=d_state)
-        scan_block_back(
-            self.tokens,
-            weights.A,
-            states,
-            (y.view_as(x), d_values.view_as(x)),
-            grads,
-            work=work,
-            chunk=chunk,
-        )
-        d_x, x = d_active[..., : layout.d_inner], x.flatten(2)
-        d_x.addcmul_(d_values, weights.D)
-        sums.D.add_((d_values * x).sum((0, 1)))
-        d_raw_dt = steps_back(d_dt, self.biased, layout)
-        sums.dt_bias.add_(d_raw_dt.sum((0, 1), dtype=sums.dt_bias.dtype))
-        return d_active, d_raw_dt
-
-    def convolution(self, d_active: Tensor, ahead: Tensor, sums: Weights) -> Tensor:
-        """Go back through SiLU and convolution; `ahead` holds the next block's first gradients."""
-        length, n_ahead = d_active.shape[1], ahead.shape[1]
-        shape = (d_active.shape[0], length + n_ahead, d_active.shape[2])
-        d_out = self.work.buffer("d_out", *shape, exact=True)
-        d_out[:, :length] = torch.ops.aten.silu_backward(d_active, self.convolved)
-        d_out[:, length:] = ahead
-        ahead.copy_(d_out[:, :n_ahead].clone())
-        return convolve_back(
-            self.padded,
-            d_out,
-            self.weights,
-            self.segments,
-            self.start,
-            (sums.taps, sums.conv_bias),
-            self.work,
-        )
-
-
-def stream_block(
+def fused_block(
     u: Tensor,
     projections: tuple[Tensor, Tensor],
     weights: Weights,
@@ -232,101 +63,295 @@ def stream_block(
     segments: Tensor | None,
     carry: Carry | None = None,
 ) -> tuple[Tensor, Carry]:
-    """Mix whole sequences without gradients in memory that does not grow with their length.
+    """Mix tokens, with gradients.
+
+    A sequence may be mixed piece by piece, each with the carry of the one before it: the outputs
+    and, through the carries, the gradients are those of the whole.
 
     Args:
         u: Tokens (b,L,E).
-        projections: Weights of in_proj (2I+2GN+H,E) and out_proj (E,I).
+        projections: Weights of in_proj (2I+2GN+H,E), in the dtype of u, and out_proj (E,I).
         weights: Parameters, float32 or float64.
         layout: Sizes and options.
-        segments: As in `fused_inner`.
+        segments: Segment numbers that never fall along a row, or None: (b,L), or with a carry
+            (b,K-1+L), the tail's first.
         carry: What the tokens before these left; None for a sequence's beginning.
 
     Returns:
-        Tokens (b,L,E), and what they leave.
+        Tokens (b,L,E) in the dtype of u, and what they leave.
     """
-    n_heads = weights.A.numel()
-    parts = torch.split(projections[0], [layout.d_inner, layout.channels, n_heads])
-    work, out = _work(F.linear(u[:, :1], parts[2]), weights), None
-    n_before, n_known = layout.taps - 1, 0 if carry is None else layout.taps - 1
+    n_before = 0 if carry is None else layout.taps - 1
     start = empty_carry(u, weights, layout) if carry is None else carry
-    tail, state = (part.clone() for part in start)
-    with fast_products(u.device):
-        for rows in row_blocks(u, share=2):  # its projections need room, too
-            here = u[:, rows]
-            z, channels, raw_dt = (F.linear(here, part) for part in parts)
-            shape = (u.shape[0], n_before + here.shape[1], layout.channels)
-            padded = work.buffer("padded", *shape, exact=True)
-            padded[:, :n_before], padded[:, n_before:] = tail, channels
-            tail.copy_(padded[:, here.shape[1] :])
-            convolved = convolve(padded, weights, segments, rows.start + n_known, work)
-            tokens, _ = scan_tokens(convolved, raw_dt, weights, layout, work)
-            tokens = tokens._replace(segments=_with_before(segments, rows, n_known))
-            y = work.buffer("y", *z.shape, exact=True)
-            _scan(tokens, weights, layout, state, y, work)
-            values = _with_skip(y, tokens.x, weights, work)
-            mixed = gated_norm(values, z, weights, layout)[0].to(z.dtype)
-            mixed = F.linear(mixed, projections[1])
-            out = u.new_empty(u.shape, dtype=mixed.dtype) if out is None else out
-            out[:, rows] = mixed
-    assert out is not None  # a sequence holds at least one token
+    out, tail, state = _FusedBlock.apply(  # type: ignore[no-untyped-call]
+        u, *projections, *start, *weights, layout, segments, n_before
+    )
     return out, Carry(tail, state)
 
 
-def _work(projected: Tensor, weights: Weights) -> Work:
-    dtype = weights.A.dtype
-    product = torch.bfloat16 if projected.dtype == torch.bfloat16 else dtype
-    return Work(dtype, product, projected.device)
+class _Block(NamedTuple):
+    """Hold what the blocks' two directions share of one block of T tokens.
+
+    z (b,T,I); padded (b,K-1+T,C), the convolution's input with the tokens before;
+    convolved (b,T,C); what the scan reads.
+    """
+
+    z: Tensor
+    padded: Tensor
+    convolved: Tensor
+    tokens: Tokens
 
 
-def _padded(projected: Tensor, tail: Tensor, rows: slice, layout: Layout, work: Work) -> Tensor:
-    """Copy a block's channels behind those of the K-1 tokens before it."""
-    n_before = layout.taps - 1
-    shape = (projected.shape[0], n_before + rows.stop - rows.start, layout.channels)
-    padded = work.buffer("padded", *shape, exact=True)
-    first = max(rows.start - n_before, 0)
-    n_missing = n_before - (rows.start - first)
-    channels = slice(layout.d_inner, layout.d_inner + layout.channels)
-    padded[:, :n_missing] = tail[:, n_before - n_missing :]
-    padded[:, n_missing:] = projected[:, first : rows.stop, channels]
-    return padded
+class _Sequence(NamedTuple):
+    """Hold projected tokens (b,K-1+L,2I+2GN+H), the tail before them, and how they are mixed."""
+
+    projected: Tensor
+    weights: Weights
+    layout: Layout
+    segments: Tensor | None
+    n_before: int
+    work: Work
+
+    def rows(self, rows: slice) -> Tensor:
+        """View projected tokens (b,T,2I+2GN+H)."""
+        n_tail = self.layout.taps - 1
+        return self.projected[:, rows.start + n_tail : rows.stop + n_tail]
+
+    def block(self, rows: slice) -> _Block:
+        """Convolve a block."""
+        weights, layout, work = self.weights, self.layout, self.work
+        z, _, _ = layout.split(self.rows(rows))
+        _, padded, _ = layout.split(self.projected[:, rows.start : rows.stop + layout.taps - 1])
+        if padded.dtype != work.dtype:
+            padded = work.buffer("padded", *padded.shape, exact=True).copy_(padded)
+        start = rows.start + self.n_before
+        convolved = convolve(padded, weights, self.segments, start, work)
+        segments = with_before(self.segments, rows, self.n_before)
+        tokens = scan_tokens(activate(convolved, work), segments, layout)
+        return _Block(z, padded, convolved, tokens)
+
+    def steps(self) -> tuple[Tensor, Tensor]:
+        """Return the step sizes (b,L,H) of all tokens, and the biased ones before softplus."""
+        raw_dt = self.layout.split(self.projected[:, self.layout.taps - 1 :])[2]
+        return steps_of(raw_dt, self.weights, self.layout)
 
 
-def _last_inputs(tail: Tensor, projected: Tensor, layout: Layout) -> Tensor:
-    """Return the convolution's last K-1 inputs (b,K-1,C), some of the tail's where L is short."""
-    n_before = layout.taps - 1
-    own = projected[:, -n_before:, layout.d_inner : layout.d_inner + layout.channels]
-    return torch.cat([tail, own.to(tail.dtype)], 1)[:, own.shape[1] :]
+class _FusedBlock(torch.autograd.Function):
+    """Run the blocks forward, and backward by hand."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        w_in, w_out, tail, state, *parameters, layout, segments, n_before = arguments
+        weights, state = Weights(*parameters), state.clone()
+        work, w_mixed = work_of(u, weights), with_norm(w_out, weights, u.dtype)
+        batch, length = u.shape[:2]
+        projected = u.new_empty(batch, layout.taps - 1 + length, w_in.shape[0])
+        layout.split(projected[:, : layout.taps - 1])[1].copy_(tail)
+        sequence = _Sequence(projected, weights, layout, segments, n_before, work)
+        out = u.new_empty(batch, length, w_out.shape[0])
+        scanned = weights.A.new_empty(batch, length, layout.d_inner)
+        states, kept, blocks = [state.clone()], [], row_blocks(u)
+        with fast_products(u.device):
+            for rows in blocks:
+                project(u[:, rows], w_in, sequence.rows(rows))
+            runs = runs_of_steps(sequence.steps()[0], blocks, weights, layout)
+            for decays, rows in _each(runs):
+                block, y = sequence.block(rows), scanned[:, rows]
+                target = y.view(block.tokens.x.shape)
+                kept.append(scan_block(block.tokens, decays, state, target, work=work, keep=True))
+                states.append(state.clone())
+                values = with_skip(y, block.tokens.x, weights, work)
+                mixed, _ = gated_norm(values, block.z, layout, work)
+                project(mixed.to(u.dtype), w_mixed, out[:, rows])
+        ctx.layout, ctx.n_before, ctx.chunks = layout, n_before, chunks_of(runs)
+        ctx.is_kept = [scores is not None for scores in kept]
+        parts = [part for scores in kept if scores is not None for part in scores]
+        ctx.save_for_backward(
+            u, w_in, w_out, projected, scanned, torch.stack(states), segments, *weights, *parts
+        )
+        ctx.set_materialize_grads(False)
+        last = layout.split(projected[:, length:])[1]
+        return out, last.to(tail.dtype, copy=True), state
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_out: Tensor | None, d_last: Tensor | None, d_state: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        u, w_in, w_out, projected, scanned, states, segments, *more = ctx.saved_tensors
+        weights, parts = Weights(*more[: len(Weights._fields)]), iter(more[len(Weights._fields) :])
+        work = work_of(u, weights)
+        sequence = _Sequence(projected, weights, ctx.layout, segments, ctx.n_before, work)
+        sums = _sums_of(weights, w_in if ctx.needs_input_grad[1] else None, w_out)
+        kept = [Kept(next(parts), next(parts)) if there else None for there in ctx.is_kept]
+        if d_out is None:  # only what the tokens leave was read
+            d_out = u.new_zeros(()).expand(*u.shape[:2], w_out.shape[0])
+        d_u, w_mixed = u.new_empty(u.shape), with_norm(w_out, weights, u.dtype)
+        d_state = torch.zeros_like(states[0]) if d_state is None else d_state.clone()
+        ahead = weights.A.new_zeros(u.shape[0], ctx.layout.taps - 1, ctx.layout.channels)
+        dt, biased = sequence.steps()
+        runs, d_dt = (
+            runs_of_steps(dt, row_blocks(u), weights, ctx.layout, ctx.chunks),
+            torch.empty_like(dt),
+        )
+        number = len(kept)
+        with fast_products(u.device):
+            for run in reversed(runs):
+                run_sums = run.sums()
+                for rows, chunks in reversed(run.blocks):
+                    number -= 1
+                    back = _BlockBack(sequence, rows, sums)
+                    d_values = back.norm(d_out[:, rows], scanned[:, rows], w_mixed)
+                    d_active = back.scan(
+                        run.decays.of(chunks),
+                        (scanned[:, rows], d_values),
+                        (states[number], states[number + 1]),
+                        (run_sums.of(chunks), d_state),
+                        kept[number],
+                    )
+                    back.convolution(d_active, ahead)
+                    back.entry(u, w_in, d_last, d_u[:, rows])
+                d_steps, d_rates = steps_gradient(run_sums, run.decays, weights.A)
+                d_dt[:, run.rows] = d_steps[:, : run.rows.stop - run.rows.start]
+                sums.rest.A.add_(d_rates)
+            _steps_entry(steps_back(d_dt, biased, ctx.layout), u, w_in, d_u, sums)
+        d_tail = convolve_back_before(ahead, weights, segments if ctx.n_before else None)
+        _add_short_last(d_tail, d_last, u.shape[1])
+        d_w_out, d_norm = sums.of_exit(w_out, weights)
+        d_weights = [s.to(w.dtype) for s, w in zip(sums.rest, weights, strict=True)][:-1]
+        d_w_in = None if sums.into is None else sums.into.to(w_in.dtype)
+        return d_u, d_w_in, d_w_out, d_tail, d_state, *d_weights, d_norm, None, None, None
 
 
-def _add_last(d_tail: Tensor, d_projected: Tensor, d_last: Tensor, layout: Layout) -> None:
-    """Add the gradient of `_last_inputs` to those of the tail and of the projected tokens."""
-    n_before = layout.taps - 1
-    own = d_projected[:, -n_before:, layout.d_inner : layout.d_inner + layout.channels]
-    n_own = own.shape[1]
-    own.add_(d_last[:, n_before - n_own :].to(own.dtype))
-    d_tail[:, n_own:].add_(d_last[:, : n_before - n_own])
+class _Sums(NamedTuple):
+    """Add gradients up over blocks: of in_proj, M of out_proj, and of the rest in float64."""
+
+    into: Tensor | None
+    exit: Tensor
+    rest: Weights
+
+    def of_exit(self, w_out: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+        """Return the gradients of out_proj (E,I) and of the norm before it (I,)."""
+        wide = self.rest.norm.dtype
+        d_norm = (self.exit.to(wide) * w_out.to(wide)).sum(0)
+        return (self.exit * weights.norm).to(w_out.dtype), d_norm.to(weights.norm.dtype)
 
 
-def _with_before(segments: Tensor | None, rows: slice, n_before: int) -> Tensor | None:
-    """Return a block's segments behind that of the token before it."""
-    if segments is None:
-        return None
-    first, last = rows.start + n_before, rows.stop + n_before
-    before = segments[:, max(first - 1, 0)].unsqueeze(1)
-    return torch.cat([before, segments[:, first:last]], 1)
+def _sums_of(weights: Weights, w_in: Tensor | None, w_out: Tensor) -> _Sums:
+    wide, zeros = log_decays(weights.A, weights.A).dtype, weights.A.new_zeros
+    rest = Weights(*(torch.zeros_like(part, dtype=wide) for part in weights))
+    return _Sums(None if w_in is None else zeros(w_in.shape), zeros(w_out.shape), rest)
 
 
-def _scan(
-    tokens: Tokens, weights: Weights, layout: Layout, state: Tensor, y: Tensor, work: Work
-) -> int:
-    logs = log_decays(tokens.dt, weights.A)
-    chunk = choose_chunk(logs, weights.A.dtype, layout.chunk_size)
-    target = torch.unflatten(y, -1, (-1, layout.headdim))
-    scan_block(tokens, weights.A, state, target, work=work, chunk=chunk)
-    return chunk
+class _BlockBack:
+    """Compute one block again and differentiate it, part by part from the exit to the entry."""
+
+    def __init__(self, sequence: _Sequence, rows: slice, sums: _Sums) -> None:
+        self.weights, self.layout, self.work = sequence.weights, sequence.layout, sequence.work
+        self.segments, self.start = sequence.segments, rows.start + sequence.n_before
+        self.block, self.sums, self.rows = sequence.block(rows), sums, rows
+        # Gates and channels; the step sizes have a way out of their own.
+        shape = (*self.block.z.shape[:2], self.layout.d_inner + self.layout.channels)
+        self.d_projected = self.work.buffer("d_projected", *shape, exact=True)
+
+    def norm(self, d_out: Tensor, y: Tensor, w_mixed: Tensor) -> Tensor:
+        """Go back through the projection out and the gated norm, to y with its skip."""
+        z, layout, work = self.block.z, self.layout, self.work
+        values = with_skip(y, self.block.tokens.x, self.weights, work)
+        mixed, gate = gated_norm(values, z, layout, work)
+        add_outer(self.sums.exit, d_out, mixed.to(d_out.dtype))
+        d_mixed = work.buffer("d_mixed", *mixed.shape, exact=True)
+        project(d_out, w_mixed.t(), d_mixed)
+        d_z = layout.split(self.d_projected)[0]
+        return gated_norm_back(d_mixed, values, z, gate, layout, d_z, work)
+
+    def scan(
+        self,
+        decays: Decays,
+        outputs: tuple[Tensor, Tensor],
+        states: tuple[Tensor, Tensor],
+        sums: tuple[DecaySums, Tensor],
+        kept: Kept | None,
+    ) -> Tensor:
+        """Go back through skip and scan; returns the gradient of what SiLU gave."""
+        weights, layout, work, tokens = self.weights, self.layout, self.work, self.block.tokens
+        y, d_values = outputs
+        d_active = work.buffer("d_active", *self.block.convolved.shape, exact=True)
+        d_x, d_B, d_C = split_channels(d_active, layout)
+        scan_block_back(
+            tokens,
+            decays,
+            states,
+            (y.view(tokens.x.shape), d_values.view(tokens.x.shape)),
+            Gradients(d_x, d_B, d_C, *sums),
+            work=work,
+            kept=kept,
+        )
+        d_active[..., : layout.d_inner].addcmul_(d_values, weights.D)
+        scratch = work.buffer("wide 6", *d_values.shape, exact=True)
+        products = torch.mul(d_values, tokens.x.flatten(2), out=scratch)
+        self.sums.rest.D.add_(products.sum((0, 1)))
+        return d_active
+
+    def convolution(self, d_active: Tensor, ahead: Tensor) -> None:
+        """Go back through SiLU and convolution; `ahead` holds the next block's first gradients."""
+        (batch, length, channels), n_ahead = d_active.shape, ahead.shape[1]
+        d_out = self.work.buffer("wide 1", batch, length + n_ahead, channels, exact=True)
+        torch.ops.aten.silu_backward.grad_input(
+            d_active, self.block.convolved, grad_input=d_out[:, :length]
+        )
+        d_out[:, length:] = ahead
+        ahead.copy_(d_out[:, :n_ahead].clone())
+        convolve_back(
+            self.block.padded,
+            d_out,
+            self.weights,
+            self.segments,
+            self.start,
+            (self.sums.rest.taps, self.sums.rest.conv_bias),
+            self.layout.split(self.d_projected)[1],
+            self.work,
+        )
+
+    def entry(self, u: Tensor, w_in: Tensor, d_last: Tensor | None, d_u: Tensor) -> None:
+        """Go back through the projection in.
+
+        `d_last` (b,K-1,C), the gradient of what the sequence leaves, belongs to the places from
+        L-(K-1) on of tokens that begin at 0.
+        """
+        rows, width = self.rows, self.d_projected.shape[-1]
+        if d_last is not None:
+            channels = self.layout.split(self.d_projected)[1]
+            n_tail, length = d_last.shape[1], u.shape[1]
+            first = max(rows.start, length - n_tail)
+            if first < rows.stop:
+                here = slice(first - length + n_tail, rows.stop - length + n_tail)
+                channels[:, first - rows.start :].add_(d_last[:, here])
+        d_projected = self.d_projected.to(u.dtype)
+        project(d_projected, w_in[:width].t(), d_u)
+        if self.sums.into is not None:
+            add_outer(self.sums.into[:width], d_projected, u[:, rows])
 
 
-def _with_skip(y: Tensor, x: Tensor, weights: Weights, work: Work) -> Tensor:
-    values = work.buffer("values", *y.shape, exact=True)
-    return torch.addcmul(y, x.flatten(2), weights.D, out=values)
+def _steps_entry(d_raw_dt: Tensor, u: Tensor, w_in: Tensor, d_u: Tensor, sums: _Sums) -> None:
+    """Go back from the raw step sizes (b,L,H) of all tokens through the projection in."""
+    n_heads = d_raw_dt.shape[-1]
+    sums.rest.dt_bias.add_(d_raw_dt.sum((0, 1), dtype=sums.rest.dt_bias.dtype))
+    d_raw_dt = d_raw_dt.to(u.dtype)
+    flat = d_u.view(-1, d_u.shape[-1])
+    torch.addmm(flat, d_raw_dt.flatten(0, 1), w_in[-n_heads:], out=flat)
+    if sums.into is not None:
+        add_outer(sums.into[-n_heads:], d_raw_dt, u)
+
+
+def _each(runs: list[Run]) -> Iterator[tuple[Decays, slice]]:
+    """Yield the decays and the tokens of each block."""
+    for run in runs:
+        for rows, chunks in run.blocks:
+            yield run.decays.of(chunks), rows
+
+
+def _add_short_last(d_tail: Tensor, d_last: Tensor | None, length: int) -> None:
+    """Add the gradient of what a sequence shorter than the tail leaves of the tail itself."""
+    n_kept = d_tail.shape[1] - length
+    if d_last is not None and n_kept > 0:
+        d_tail[:, length:].add_(d_last[:, :n_kept])

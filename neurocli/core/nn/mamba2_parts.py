@@ -9,14 +9,16 @@ I inner width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neurocli.core.nn.ssd_block import Tokens, Work
-from neurocli.core.nn.values import is_true
+from neurocli.core.nn.sequence_parallel import Carry
+from neurocli.core.nn.ssd_block import Work
+from neurocli.core.nn.ssd_decays import Run, Tokens, runs_of
 
 
 class Layout(NamedTuple):
@@ -38,6 +40,12 @@ class Layout(NamedTuple):
         """Return channels of the convolution."""
         return self.d_inner + 2 * self.groups * self.state
 
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """View projected tokens (...,2I+2GN+H) as gates, channels and raw step sizes."""
+        inner = self.d_inner
+        behind = inner + self.channels
+        return projected[..., :inner], projected[..., inner:behind], projected[..., behind:]
+
 
 class Weights(NamedTuple):
     """Hold the parameters in the working dtype: taps (K,C), A negative, D (I,)."""
@@ -58,155 +66,68 @@ class Gate(NamedTuple):
     inverse: Tensor
 
 
-def same_segment(segments: Tensor | None, start: int, length: int, lag: int) -> Tensor | None:
-    """Say which tokens are in the segment of the token `lag` before them.
+def empty_carry(like: Tensor, weights: Weights, layout: Layout) -> Carry:
+    """Return what stands before the first token of sequences (b,L,...): zeros."""
+    tail = weights.A.new_zeros(like.shape[0], layout.taps - 1, layout.channels)
+    width = layout.d_inner // layout.groups
+    return Carry(tail, weights.A.new_zeros(like.shape[0], layout.groups, layout.state, width))
 
-    Args:
-        segments: Segment numbers (b,L), or None.
-        start: First token.
-        length: Tokens T.
-        lag: How far back, >= 1.
 
-    Returns:
-        (b,T,1) bool, or None when all are. Tokens without one before them count as in it: what
-        they would read is zero.
-    """
+def work_of(u: Tensor, weights: Weights) -> Work:
+    """Return buffers for tokens of a dtype: bfloat16 ones take products of it, too."""
+    dtype = weights.A.dtype
+    product = torch.bfloat16 if u.dtype == torch.bfloat16 else dtype
+    return Work(dtype, product, u.device)
+
+
+def with_norm(w_out: Tensor, weights: Weights, dtype: torch.dtype) -> Tensor:
+    """Return out_proj (E,I) with the norm's weight, which stands right before it."""
+    return (w_out.to(weights.norm.dtype) * weights.norm).to(dtype)
+
+
+def with_before(segments: Tensor | None, rows: slice, n_before: int) -> Tensor | None:
+    """Return a block's segments behind that of the token before it."""
     if segments is None:
         return None
-    here = segments[:, start : start + length]
-    places = torch.arange(start - lag, start + length - lag, device=segments.device).clamp_(min=0)
-    same = here == segments[:, places]
-    return None if is_true(same.all(), usually=True) else same.unsqueeze(-1)
+    first, last = rows.start + n_before, rows.stop + n_before
+    before = segments[:, max(first - 1, 0)].unsqueeze(1)
+    return torch.cat([before, segments[:, first:last]], 1)
 
 
-def convolve(
-    padded: Tensor, weights: Weights, segments: Tensor | None, start: int, work: Work
-) -> Tensor:
-    """Convolve a block.
-
-    Args:
-        padded: The block with the K-1 tokens before it (b,K-1+T,C); zeros before the first.
-        weights: Parameters.
-        segments: Segment numbers (b,L) of the whole sequence, or None.
-        start: Place of the block's first token.
-        work: Buffers.
-
-    Returns:
-        Convolved tokens before SiLU (b,T,C).
-    """
-    n_taps = weights.taps.shape[0]
-    batch, length, channels = padded.shape
-    length -= n_taps - 1
-    out = work.buffer("convolved", batch, length, channels, exact=True)
-    torch.addcmul(weights.conv_bias, padded[:, n_taps - 1 :], weights.taps[-1], out=out)
-    for lag in range(1, n_taps):
-        read = padded[:, n_taps - 1 - lag : n_taps - 1 - lag + length]
-        same = same_segment(segments, start, length, lag)
-        out.addcmul_(read if same is None else read * same, weights.taps[-1 - lag])
-    return out
-
-
-def convolve_back(
-    padded: Tensor,
-    d_out: Tensor,
-    weights: Weights,
-    segments: Tensor | None,
-    start: int,
-    grads: tuple[Tensor, Tensor],
-    work: Work,
-) -> Tensor:
-    """Differentiate `convolve`.
-
-    Args:
-        padded: As it was convolved.
-        d_out: Gradient of the block and of the K-1 tokens after it (b,T+K-1,C).
-        weights: Parameters.
-        segments: As in `convolve`.
-        start: Place of the block's first token.
-        grads: Gradients of taps (K,C) and bias (C,), added to.
-        work: Buffers.
-
-    Returns:
-        Gradient of the block's input (b,T,C).
-    """
-    n_taps = weights.taps.shape[0]
-    length = d_out.shape[1] - (n_taps - 1)
-    own = d_out[:, :length]
-    d_in = work.buffer("d_convolved", *own.shape, exact=True)
-    torch.mul(own, weights.taps[-1], out=d_in)
-    scratch = work.buffer("conv_scratch", *own.shape, exact=True)
-    torch.mul(own, padded[:, n_taps - 1 :], out=scratch)
-    grads[0][-1] += scratch.sum((0, 1))
-    grads[1].add_(own.sum((0, 1)))
-    for lag in range(1, n_taps):
-        read = padded[:, n_taps - 1 - lag : n_taps - 1 - lag + length]
-        torch.mul(own, read, out=scratch)
-        same = same_segment(segments, start, length, lag)
-        if same is not None:
-            scratch.mul_(same)
-        grads[0][-1 - lag] += scratch.sum((0, 1))
-        reached = d_out[:, lag : lag + length]
-        after = _reaches(segments, start, length, lag)
-        d_in.addcmul_(reached if after is None else reached * after, weights.taps[-1 - lag])
-    return d_in
-
-
-def _reaches(segments: Tensor | None, start: int, length: int, lag: int) -> Tensor | None:
-    """Say which tokens are in the segment of the token `lag` after them, as `same_segment`."""
-    if segments is None:
-        return None
-    last = segments.shape[1] - 1
-    places = torch.arange(start + lag, start + length + lag, device=segments.device)
-    same = segments[:, start : start + length] == segments[:, places.clamp_(max=last)]
-    return None if is_true(same.all(), usually=True) else same.unsqueeze(-1)
-
-
-def convolve_back_before(ahead: Tensor, weights: Weights, segments: Tensor | None) -> Tensor:
-    """Differentiate `convolve` to the tokens before a sequence.
-
-    Args:
-        ahead: Gradient of the first K-1 convolved tokens (b,K-1,C), zero where there are fewer.
-        weights: Parameters.
-        segments: Segment numbers (b,K-1+L), those of the tokens before it first; None for one.
-
-    Returns:
-        Gradient of the K-1 tokens before it (b,K-1,C).
-    """
-    n_before = ahead.shape[1]
-    d_before = torch.zeros_like(ahead)
-    for lag in range(1, n_before + 1):
-        reached = ahead[:, :lag]
-        if segments is not None:
-            here = segments[:, n_before : n_before + lag]
-            same = here == segments[:, n_before - lag : n_before - lag + here.shape[1]]
-            reached = reached[:, : here.shape[1]] * same.unsqueeze(-1)
-        n_read = reached.shape[1]
-        first = n_before - lag
-        d_before[:, first : first + n_read].addcmul_(reached, weights.taps[-1 - lag])
-    return d_before
-
-
-def scan_tokens(
-    convolved: Tensor, raw_dt: Tensor, weights: Weights, layout: Layout, work: Work
-) -> tuple[Tokens, Tensor]:
-    """Turn convolved channels and raw step sizes into what the scan reads.
-
-    Args:
-        convolved: Tokens before SiLU (b,T,C).
-        raw_dt: Step sizes (b,T,H) before the bias.
-        weights: Parameters.
-        layout: Sizes.
-        work: Buffers.
-
-    Returns:
-        The scan's tokens, without segments, and the biased step sizes before softplus.
-    """
+def activate(convolved: Tensor, work: Work) -> Tensor:
+    """Return SiLU of convolved tokens (b,T,C)."""
     active = work.buffer("active", *convolved.shape, exact=True)
-    torch.ops.aten.silu.out(convolved, out=active)
-    biased = raw_dt.to(weights.dt_bias.dtype) + weights.dt_bias
-    dt = F.softplus(biased).clamp_(*layout.dt_limit)
+    return torch.ops.aten.silu.out(convolved, out=active)
+
+
+def scan_tokens(active: Tensor, segments: Tensor | None, layout: Layout) -> Tokens:
+    """View channels (b,T,C) behind SiLU as what the scan reads."""
     x, B, C = split_channels(active, layout)
-    return Tokens(x, dt, B, C, None), biased
+    return Tokens(x, B, C, segments)
+
+
+def steps_of(raw_dt: Tensor, weights: Weights, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Return the final step sizes (b,T,H) of raw ones, and the biased ones before softplus."""
+    biased = raw_dt.to(weights.dt_bias.dtype) + weights.dt_bias
+    return F.softplus(biased).clamp_(*layout.dt_limit), biased
+
+
+def runs_of_steps(
+    dt: Tensor,
+    blocks: list[slice],
+    weights: Weights,
+    layout: Layout,
+    chunks: Sequence[int] | None = None,
+) -> list[Run]:
+    """Return the decays of step sizes by block; `chunks` as they were chosen before."""
+    return runs_of(
+        dt,
+        weights.A,
+        blocks,
+        (layout.groups, layout.headdim),
+        dtype=weights.A.dtype,
+        chunk_size=layout.chunk_size if chunks is None else chunks,
+    )
 
 
 def split_channels(active: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,64 +150,71 @@ def steps_back(d_dt: Tensor, biased: Tensor, layout: Layout) -> Tensor:
     return d_dt * torch.sigmoid(biased) * inside
 
 
-def gated_norm(values: Tensor, z: Tensor, weights: Weights, layout: Layout) -> tuple[Tensor, Gate]:
-    """Gate and norm a block.
+def with_skip(y: Tensor, x: Tensor, weights: Weights, work: Work) -> Tensor:
+    """Return scanned tokens (b,T,I) with D x."""
+    values = work.buffer("wide 1", *y.shape, exact=True)
+    return torch.addcmul(y, x.flatten(2), weights.D, out=values)
+
+
+def gated_norm(values: Tensor, z: Tensor, layout: Layout, work: Work) -> tuple[Tensor, Gate]:
+    """Gate and norm a block. The norm's weight is left to the projection behind it.
 
     Args:
-        values: Scanned tokens with their skip (b,T,I); overwritten.
+        values: Scanned tokens with their skip (b,T,I).
         z: Gates (b,T,I).
-        weights: Parameters.
         layout: Sizes.
+        work: Buffers.
 
     Returns:
         Normed tokens (b,T,I), and what the backward pass needs.
     """
-    opened = F.silu(z.to(values.dtype))
-    if not layout.norm_before_gate:
-        values.mul_(opened)
-    grouped = torch.unflatten(values, -1, (-1, layout.norm_group))
+    opened, unit = (work.buffer(name, *values.shape, exact=True) for name in ("wide 2", "wide 3"))
+    torch.ops.aten.silu.out(z if z.dtype == opened.dtype else opened.copy_(z), out=opened)
+    if layout.norm_before_gate:
+        unit.copy_(values)
+    else:
+        torch.mul(values, opened, out=unit)
+    grouped = torch.unflatten(unit, -1, (-1, layout.norm_group))
     squares = torch.linalg.vector_norm(grouped, dim=-1, keepdim=True).square_()
     inverse = squares.div_(layout.norm_group).add_(layout.norm_eps).rsqrt_()
-    unit = grouped.mul_(inverse).flatten(-2)
-    out = unit * weights.norm
+    grouped.mul_(inverse)
+    out = unit
     if layout.norm_before_gate:
-        out.mul_(opened)
+        out = torch.mul(unit, opened, out=work.buffer("wide 4", *values.shape, exact=True))
     return out, Gate(opened, unit, inverse)
 
 
 def gated_norm_back(
-    d_out: Tensor,
-    values: Tensor,
-    z: Tensor,
-    gate: Gate,
-    weights: Weights,
-    layout: Layout,
-    d_norm: Tensor,
-) -> tuple[Tensor, Tensor]:
+    d_out: Tensor, values: Tensor, z: Tensor, gate: Gate, layout: Layout, d_z: Tensor, work: Work
+) -> Tensor:
     """Differentiate `gated_norm`.
 
     Args:
-        d_out: Gradient of the normed tokens (b,T,I).
+        d_out: Gradient of the normed tokens (b,T,I); becomes that of `values`.
         values: Scanned tokens with their skip, before the gate (b,T,I).
         z: Gates.
         gate: From `gated_norm`.
-        weights: Parameters.
         layout: Sizes.
-        d_norm: Gradient of the norm's weight (I,), added to.
+        d_z: Where the gradient of z goes.
+        work: Buffers.
 
     Returns:
-        Gradients of `values` and of z.
+        Gradient of `values`.
     """
     opened, unit, inverse = gate
+    d_gate, scratch = (work.buffer(n, *unit.shape, exact=True) for n in ("wide 5", "wide 6"))
     if layout.norm_before_gate:
-        d_gate = d_out * unit * weights.norm
-        d_out = d_out * opened
-    d_norm.add_((d_out * unit).sum((0, 1)))
-    d_unit = torch.unflatten(d_out * weights.norm, -1, (-1, layout.norm_group))
-    units = torch.unflatten(unit, -1, (-1, layout.norm_group))
-    mean = (d_unit * units).mean(-1, keepdim=True)
-    d_values = d_unit.addcmul_(units, mean, value=-1).mul_(inverse).flatten(-2)
+        torch.mul(d_out, unit, out=d_gate)
+        d_out.mul_(opened)
+    groups = (-1, layout.norm_group)
+    means = torch.unflatten(torch.mul(d_out, unit, out=scratch), -1, groups).mean(-1, keepdim=True)
+    units, d_units = torch.unflatten(unit, -1, groups), torch.unflatten(d_out, -1, groups)
+    d_units.addcmul_(units, means, value=-1).mul_(inverse)
     if not layout.norm_before_gate:
-        d_gate = d_values * values
-        d_values = d_values * opened
-    return d_values, torch.ops.aten.silu_backward(d_gate, z.to(d_gate.dtype))
+        torch.mul(d_out, values, out=d_gate)
+        d_out.mul_(opened)
+    if d_z.dtype == d_gate.dtype == z.dtype:
+        torch.ops.aten.silu_backward.grad_input(d_gate, z, grad_input=d_z)
+    else:
+        d_z.copy_(torch.ops.aten.silu_backward(d_gate, z.to(d_gate.dtype)))
+    return d_out

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 _SIZE = 192
 _TOLERANCE = 1.5  # times the error of the exact setting
@@ -67,3 +69,32 @@ def _check_products() -> bool:
     finally:
         torch.set_float32_matmul_precision(before)
     return errors[1] <= _TOLERANCE * errors[0]
+
+
+def project(x: Tensor, weight: Tensor, out: Tensor) -> None:
+    """Write x weight^T where it belongs, without a copy for one sequence.
+
+    Args:
+        x: Tokens (b,T,E).
+        weight: (F,E), in the dtype of x.
+        out: (b,T,F).
+    """
+    if x.shape[0] == 1 and out.dtype == x.dtype:
+        torch.mm(x[0], weight.t(), out=out[0])
+    else:
+        out.copy_(F.linear(x, weight))
+
+
+def add_outer(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the sum over tokens of left right^T to a total.
+
+    Args:
+        total: (F,E).
+        left: Tokens (b,T,F).
+        right: Tokens (b,T,E), in the dtype of `left`.
+    """
+    left, right = left.flatten(0, 1), right.flatten(0, 1)
+    if total.dtype == left.dtype:
+        torch.addmm(total, left.t(), right, out=total)  # operators in place go uncounted
+    else:
+        total.add_(left.t() @ right)

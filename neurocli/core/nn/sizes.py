@@ -40,6 +40,21 @@ def longest_chunk(length: int, chunk_size: int) -> int:
     return next((size for size in CHUNKS if size <= min(enough, chunk_size)), CHUNKS[-1])
 
 
+def keeps_states(chunk: int, state: int) -> bool:
+    """Say whether training keeps the states between chunks rather than compute them again.
+
+    It does where they take no more memory than the scanned tokens.
+
+    Args:
+        chunk: Tokens per chunk.
+        state: State size N.
+
+    >>> keeps_states(64, 32), keeps_states(16, 32)
+    (True, False)
+    """
+    return state <= chunk
+
+
 def block_length(*, batch: int = 1, tokens: int = BLOCK_TOKENS) -> int:
     """Return the tokens along one sequence that a block of the scan holds.
 

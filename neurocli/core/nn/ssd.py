@@ -14,8 +14,8 @@ Letters: b batch, L length, H heads, P head size, G groups, N state size, c chun
 
 from __future__ import annotations
 
-import contextlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,17 +23,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from neurocli.core.nn.precision import full_precision
 from neurocli.core.nn.products import fast_products
 from neurocli.core.nn.shapes import ShapeError, expect_shape
 from neurocli.core.nn.ssd_backward import Gradients
-from neurocli.core.nn.ssd_block import Tokens, Work, choose_chunk, log_decays
+from neurocli.core.nn.ssd_block import Work
 from neurocli.core.nn.ssd_blocks import (
-    blocks_of,
+    block_of,
     inner_state,
     outer_state,
+    row_blocks,
     scan_block,
     scan_block_back,
 )
+from neurocli.core.nn.ssd_decays import Run, Tokens, chunks_of, runs_of, steps_gradient
 
 
 def ssd_scan(  # the published signature, kept whole
@@ -96,7 +99,7 @@ def ssd_scan(  # the published signature, kept whole
         dtype = torch.promote_types(dtype, tensor.dtype)
     # Tokens of reduced precision take products of it, too; decays and states never do.
     product = torch.bfloat16 if x.dtype == torch.bfloat16 else dtype
-    with _full_precision(x.device), fast_products(x.device):
+    with full_precision(x.device), fast_products(x.device):
         steps = step_sizes(dt.to(dtype), dt_bias, softplus=dt_softplus, limit=dt_limit)
         segments = None if seq_idx is None else _with_start(segment_ids(seq_idx))
         if initial_states is None:
@@ -162,52 +165,55 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
         x, dt, A, B, C, state, segments, chunk_size, product = arguments
-        tokens = Tokens(x, dt, B, C, segments)
+        tokens = Tokens(x, B, C, segments)
         work = Work(A.dtype, product, x.device)
         inner = inner_state(state, B.shape[2])
-        y, states, chunks = torch.empty_like(x), [inner.clone()], []
-        for block, rows in blocks_of(tokens):
-            chunk = choose_chunk(log_decays(block.dt, A), A.dtype, chunk_size)
-            scan_block(block, A, inner, y[:, rows], work=work, chunk=chunk)
-            states.append(inner.clone())
-            chunks.append(chunk)
+        y, states = torch.empty_like(x), [inner.clone()]
+        runs = _runs(x, dt, A, B, chunk_size)
+        for run in runs:
+            for rows, chunks in run.blocks:
+                here = run.decays.of(chunks)
+                scan_block(block_of(tokens, rows), here, inner, y[:, rows], work=work)
+                states.append(inner.clone())
         ctx.save_for_backward(x, dt, A, B, C, segments, y, torch.stack(states))
-        ctx.chunks, ctx.product = chunks, product
+        ctx.chunks, ctx.product = chunks_of(runs), product
         return y, outer_state(inner, x.shape[2])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
         x, dt, A, B, C, segments, y, states = ctx.saved_tensors
-        tokens = Tokens(x, dt, B, C, segments)
+        tokens = Tokens(x, B, C, segments)
         work = Work(A.dtype, ctx.product, x.device)
-        wide = log_decays(dt[:, :1], A).dtype
-        grads = Gradients(
-            x=torch.empty_like(x),
-            dt=torch.empty_like(dt),
-            B=torch.empty_like(B),
-            C=torch.empty_like(C),
-            A=A.new_zeros(A.shape, dtype=wide),
-            state=inner_state(d_last, B.shape[2]).clone(),
-        )
-        blocks = list(enumerate(blocks_of(tokens)))
-        for number, (block, rows) in reversed(blocks):
-            here = grads._replace(
-                x=grads.x[:, rows], dt=grads.dt[:, rows], B=grads.B[:, rows], C=grads.C[:, rows]
-            )
-            with fast_products(x.device):
-                scan_block_back(
-                    block,
-                    A,
-                    (states[number], states[number + 1]),
-                    (y[:, rows], dy[:, rows]),
-                    here,
-                    work=work,
-                    chunk=ctx.chunks[number],
-                )
-        d_state = outer_state(grads.state, x.shape[2])
-        d_A = grads.A.to(A.dtype)
-        return grads.x, grads.dt, d_A, grads.B, grads.C, d_state, None, None, None
+        d_x, d_dt, d_B, d_C = (torch.empty_like(part) for part in (x, dt, B, C))
+        d_A, d_state = torch.zeros_like(A), inner_state(d_last, B.shape[2]).clone()
+        number = len(states) - 1
+        for run in reversed(_runs(x, dt, A, B, ctx.chunks)):
+            sums = run.sums()
+            for rows, chunks in reversed(run.blocks):
+                number -= 1
+                grads = (d_x[:, rows], d_B[:, rows], d_C[:, rows], sums.of(chunks), d_state)
+                with fast_products(x.device):
+                    scan_block_back(
+                        block_of(tokens, rows),
+                        run.decays.of(chunks),
+                        (states[number], states[number + 1]),
+                        (y[:, rows], dy[:, rows]),
+                        Gradients(*grads),
+                        work=work,
+                    )
+            d_steps, d_rates = steps_gradient(sums, run.decays, A)
+            n_tokens = run.rows.stop - run.rows.start
+            d_dt[:, run.rows] = d_steps[:, :n_tokens]
+            d_A += d_rates
+        return d_x, d_dt, d_A, d_B, d_C, outer_state(d_state, x.shape[2]), None, None, None
+
+
+def _runs(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, chunk_size: int | Sequence[int]
+) -> list[Run]:
+    layout = (B.shape[2], x.shape[3])
+    return runs_of(dt, A, row_blocks(x), layout, dtype=A.dtype, chunk_size=chunk_size)
 
 
 def _with_start(segments: Tensor) -> Tensor:
@@ -217,12 +223,6 @@ def _with_start(segments: Tensor) -> Tensor:
 
 def _state_shape(x: Tensor, B: Tensor) -> tuple[int, int, int, int]:
     return x.shape[0], x.shape[2], x.shape[3], B.shape[3]
-
-
-def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    if torch.amp.autocast_mode.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
 
 
 def _check_tokens(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, z: Tensor | None) -> None:

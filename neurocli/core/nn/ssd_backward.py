@@ -1,12 +1,13 @@
 """One block of the state-space-dual scan backward, by hand: `ssd_block` run the other way.
 
-Everything but the state before the block is computed again, so a scan keeps its inputs, its
-outputs and one state per block. Gradients of the log decays come from two sums per token,
+Everything but the state before the block can be computed again, so a scan needs to keep no more
+than its inputs, its outputs and one state per block. Gradients of the log decays come from two sums
+per token,
 
     dlog u_i = sum_p dY_i Y_i        dlog(1/u_j) = sum_p dX'_j X'_j
 
-and one per chunk, sum dS S of the state after it. They nearly cancel, so they meet in float64. A
-log decay that the floor held has no gradient.
+and one per chunk, sum dS S of the state after it. They nearly cancel, so they meet in float64, for
+many blocks at once (`ssd_decays.steps_gradient`). A log decay that the floor held has no gradient.
 
 Letters as in `ssd_block`.
 """
@@ -19,133 +20,136 @@ import torch
 from torch import Tensor
 
 from neurocli.core.nn.ssd_block import (
-    Decays,
     Factors,
-    Sizes,
-    Tokens,
+    Kept,
     Work,
-    block_sizes,
-    decays_of,
+    buffers_to_keep,
     factors_of,
     heads_by_group,
     pass_states,
+    states_into,
     tokens_by_group,
 )
+from neurocli.core.nn.ssd_decays import Decays, DecaySums, Sizes, Tokens, block_sizes
 
 
 class Gradients(NamedTuple):
     """Hold where a block's gradients go.
 
-    x (b,T,H,P), B and C (b,T,G,N) in the working dtype; dt (b,T,H); A (H,) in float64 is
-    added to; state (b,G,N,R*P) holds the gradient of the state after the block and
-    becomes that of the state before it.
+    x (b,T,H,P), B and C (b,T,G,N) in the working dtype; sums, of which those of the decays are
+    made; state (b,G,N,R*P) holds the gradient of the state after the block and becomes that of the
+    state before it.
     """
 
     x: Tensor
-    dt: Tensor
     B: Tensor
     C: Tensor
-    A: Tensor
+    sums: DecaySums
     state: Tensor
 
 
 def backward_block(
     tokens: Tokens,
-    A: Tensor,
+    decays: Decays,
     states: tuple[Tensor, Tensor],
     outputs: tuple[Tensor, Tensor],
     grads: Gradients,
     *,
     work: Work,
-    chunk: int,
+    kept: Kept | None = None,
 ) -> None:
     """Differentiate one block of whole chunks.
 
     Args:
         tokens: The block, as it was scanned.
-        A: Decay rates (H,).
+        decays: Of the block.
         states: State before the block and after it, (b,G,N,R*P).
         outputs: y (b,T,H,P) of the block and its gradient.
         grads: Where the gradients go.
         work: Buffers.
-        chunk: Tokens per chunk, as it was scanned.
+        kept: What the scan kept; None to compute it again.
     """
-    sizes = block_sizes(tokens, chunk)
-    decays = decays_of(tokens, A, sizes, work.dtype)
-    factors = factors_of(tokens, decays, sizes, work)
-    state = work.buffer("state", *states[0].shape, exact=True).copy_(states[0])
-    pass_states(factors, decays, sizes, state, work)
+    sizes = block_sizes(tokens, decays.chunk)
+    room = buffers_to_keep(sizes, work) if kept is None else kept
+    factors = factors_of(tokens, decays, sizes, room, work, ready=kept is not None)
+    befores = room.befores
+    if kept is None:
+        state = work.buffer("state", *states[0].shape, exact=True).copy_(states[0])
+        pass_states(factors, decays, sizes, state, befores, work)
+    states_into(factors, befores, sizes)
 
     dy = outputs[1]
     q, shape = sizes.chunk, (sizes.batch, sizes.chunks, sizes.groups)
-    d_products = work.buffer("products", sizes.products, q, sizes.width)
+    d_products = work.buffer("wide 3", sizes.products, q, sizes.width)
     dy_groups = tokens_by_group(dy, sizes)
     torch.mul(dy_groups, heads_by_group(decays.u, sizes), out=d_products.view(dy_groups.shape))
-    d_right = work.buffer("d_right", *factors.right.shape)
+    d_right = work.buffer("wide 2", *factors.right.shape)
     torch.bmm(factors.left.mT, d_products, out=d_right)
     d_left = work.buffer("d_left", *factors.left.shape)
     torch.bmm(d_products, factors.right.mT, out=d_left)
 
-    before = factors.right.view(*shape, -1, sizes.width)[:, :, :, q:]
     d_before = d_right.view(*shape, -1, sizes.width)[:, :, :, q:]
     last = (grads.state * states[1]).view(sizes.batch, -1, sizes.per_group, sizes.headdim)
-    d_added = _pass_states_back(d_before, decays, sizes, grads.state, work)
+    d_befores, d_added = _pass_states_back(d_before, factors, decays, sizes, grads.state, work)
     d_inputs = d_right[:, :q]
     torch.baddbmm(d_inputs, factors.into, d_added, out=d_inputs)  # operators in place go uncounted
-    _maps_back(factors, d_left, d_added, decays, sizes, grads)
+    _maps_back(factors, d_left, d_added, sizes, grads)
 
     d_scaled = d_right[:, :q].view(dy_groups.shape)
-    d_ends = _sums_of_states(d_before, before, last, sizes, decays.steps.dtype)
-    _tokens_back(tokens, A, outputs, d_scaled, d_ends, decays, grads, work)
+    _sum_states(d_befores, befores, last, sizes, grads.sums.ends, work)
+    _tokens_back(tokens, outputs, d_scaled, decays, sizes, grads, work)
 
 
 def _pass_states_back(
-    d_before: Tensor, decays: Decays, sizes: Sizes, d_state: Tensor, work: Work
-) -> Tensor:
-    """Run the recurrence backward; returns the gradient of what each chunk adds to the state."""
+    d_before: Tensor,
+    factors: Factors,
+    decays: Decays,
+    sizes: Sizes,
+    d_state: Tensor,
+    work: Work,
+) -> tuple[Tensor, Tensor]:
+    """Run the recurrence backward.
+
+    Returns:
+        Gradients of the scaled states (b,c,G,N,R*P) and of what each chunk adds (b*c*G,N,R*P).
+    """
+    shape = (sizes.batch, sizes.chunks, sizes.groups, sizes.state, sizes.width)
+    d_befores = d_before
+    if d_before.dtype != d_state.dtype:  # states never leave the working dtype
+        d_befores = work.buffer("d_befores", *shape, exact=True).copy_(d_before)
+    places = [*d_befores.unbind(1), d_state]
+    turns = list(zip(places[:-1], factors.passes.unbind(1), places[1:], strict=True))
+    for here, factor, following in reversed(turns):
+        here.addcmul_(factor, following)
     d_added = work.buffer("added", sizes.products, sizes.state, sizes.width)
-    chunks = d_added.view(sizes.batch, sizes.chunks, sizes.groups, sizes.state, sizes.width).unbind(
-        1
-    )
-    scaled, ends = d_before.unbind(1), decays.ends.unbind(1)
-    through = None if decays.borders is None else decays.borders.through.unbind(1)
-    for number in reversed(range(sizes.chunks)):
-        d_state.mul_(ends[number])
-        chunks[number].copy_(d_state)
-        if through is not None:
-            d_state.mul_(through[number])
-        d_state.add_(scaled[number])
-        scaled[number].copy_(d_state)
-        d_state.mul_(ends[number])
-    return d_added
+    torch.mul(d_befores[:, 1:], decays.adds[:, :-1], out=d_added.view(shape)[:, :-1])
+    torch.mul(d_state, decays.adds[:, -1], out=d_added.view(shape)[:, -1])
+    torch.mul(d_befores[:, 0], decays.ends[:, 0], out=d_state)
+    return d_befores, d_added
 
 
-def _sums_of_states(
-    d_before: Tensor, before: Tensor, last: Tensor, sizes: Sizes, wide: torch.dtype
-) -> Tensor:
-    """Return sum dS S of the state after each chunk (b,c,H)."""
-    products = torch.unflatten((d_before * before), 4, (sizes.per_group, sizes.headdim))
-    sums = products.sum((3, 5), dtype=wide).flatten(2)
-    end = (
-        torch.unflatten(last, 1, (sizes.groups, sizes.state))
-        .sum((2, 4), dtype=wide)
-        .flatten(1)
-        .unsqueeze(1)
-    )
+def _sum_states(
+    d_befores: Tensor, befores: Tensor, last: Tensor, sizes: Sizes, sums: Tensor, work: Work
+) -> None:
+    """Write sum dS S of the state after each chunk (b,c,H)."""
+    products = work.buffer("wide 6", *befores.shape, exact=True)
+    torch.mul(d_befores, befores, out=products)
+    products = torch.unflatten(products, 4, (sizes.per_group, sizes.headdim))
     # The scaled state before a chunk gives the same sum as the state after the one before it.
-    return torch.cat([sums[:, 1:], end], 1)
+    sums[:, :-1] = products[:, 1:].sum((3, 5), dtype=sums.dtype).flatten(2)
+    ends = torch.unflatten(last, 1, (sizes.groups, sizes.state))
+    sums[:, -1] = ends.sum((2, 4), dtype=sums.dtype).flatten(1)
 
 
 def _maps_back(
     factors: Factors,
     d_left: Tensor,
     d_added: Tensor,
-    decays: Decays,
     sizes: Sizes,
     grads: Gradients,
 ) -> None:
     """Write the gradients of B and C."""
-    q, borders = sizes.chunk, decays.borders
+    q, borders = sizes.chunk, factors.borders
     d_inputs = torch.bmm(factors.right[:, :q], d_added.mT)
     d_outputs = d_left[:, :, q:]
     d_scores = d_left[:, :, :q]
@@ -164,35 +168,22 @@ def _maps_back(
         torch.unflatten(target, 1, (sizes.chunks, q)).transpose(2, 3).copy_(values.view(shape))
 
 
-def _tokens_back(  # one pass over what belongs to a token
+def _tokens_back(
     tokens: Tokens,
-    A: Tensor,
     outputs: tuple[Tensor, Tensor],
     d_scaled: Tensor,
-    d_ends: Tensor,
     decays: Decays,
+    sizes: Sizes,
     grads: Gradients,
     work: Work,
 ) -> None:
-    """Write the gradients of x and dt, and add that of A."""
-    y, dy = outputs
-    sizes = block_sizes(tokens, decays.steps.shape[2])
+    """Write the gradients of x, and the sums over each token."""
+    (y, dy), sums = outputs, grads.sums
     d_x, x = tokens_by_group(grads.x, sizes), tokens_by_group(tokens.x, sizes)
     torch.mul(d_scaled, heads_by_group(decays.weights, sizes), out=d_x)
-    scratch = work.buffer("scratch", *dy.shape, exact=True)
-    split = (sizes.chunks, sizes.chunk)
-    wide = decays.steps.dtype
-
-    # sum_p dX' x, of which both the direct gradient of dt and dlog(1/u) are multiples.
-    along_x = torch.mul(d_scaled, x, out=tokens_by_group(scratch, sizes)).sum(-1, dtype=wide)
-    along_x = along_x.transpose(2, 3).flatten(3).to(wide) * decays.inverse
-    d_log = torch.mul(dy, y, out=scratch).sum(-1, dtype=wide)
-    d_log = torch.unflatten(d_log, 1, split) - along_x * decays.steps
-    # What a log decay holds back is all that later tokens, and the state after the chunk, read of
-    # earlier ones: sums from the end, exactly zero where nothing later is read.
-    d_logs = d_log.flip(2).cumsum(2).flip(2) + d_ends.unsqueeze(2)
-    if decays.free is not None:
-        d_logs *= decays.free
-    rate = A.to(wide)
-    torch.unflatten(grads.dt, 1, split).copy_(along_x + d_logs * rate)
-    grads.A.add_((d_logs * decays.steps).sum((0, 1, 2)))
+    scratch = work.buffer("wide 5", *dy.shape, exact=True)
+    products = torch.mul(d_scaled, x, out=tokens_by_group(scratch, sizes))
+    into = heads_by_group(sums.inputs, sizes).squeeze(-1)
+    torch.sum(products, -1, dtype=into.dtype, out=into)
+    torch.mul(dy, y, out=scratch)
+    torch.sum(scratch, -1, dtype=into.dtype, out=sums.outputs.flatten(1, 2))

@@ -6,15 +6,14 @@ with steps of 0, which change no state. Letters as in `ssd_block`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from neurocli.core.nn.sizes import BLOCK_TOKENS, block_length
 from neurocli.core.nn.ssd_backward import Gradients, backward_block
-from neurocli.core.nn.ssd_block import Tokens, Work, forward_block, pad_tokens
+from neurocli.core.nn.ssd_block import Kept, Work, forward_block
+from neurocli.core.nn.ssd_decays import Decays, Tokens, pad_tokens
 
 _DEVICE_BLOCK_TOKENS = 1 << 15  # a block that fills a GPU
 
@@ -28,63 +27,52 @@ def row_blocks(sequence: Tensor, *, share: int = 1) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def blocks_of(tokens: Tokens) -> Iterator[tuple[Tokens, slice]]:
-    """Cut a sequence into blocks.
-
-    Args:
-        tokens: The whole sequence; `segments` (b,L+1) begin with that of the state before it.
-
-    Yields:
-        Each block and its place along the length.
-    """
-    for rows in row_blocks(tokens.x):
-        x, dt, B, C = (part[:, rows] for part in tokens[:4])
-        segments = tokens.segments
-        if segments is not None:
-            segments = segments[:, rows.start : rows.stop + 1]
-        yield Tokens(x, dt, B, C, segments), rows
+def block_of(tokens: Tokens, rows: slice) -> Tokens:
+    """Return a block of a sequence, whose `segments` (b,L+1) begin with that before it."""
+    x, B, C = (part[:, rows] for part in tokens[:3])
+    segments = tokens.segments
+    if segments is not None:
+        segments = segments[:, rows.start : rows.stop + 1]
+    return Tokens(x, B, C, segments)
 
 
 def scan_block(
-    block: Tokens, A: Tensor, state: Tensor, y: Tensor, *, work: Work, chunk: int
-) -> None:
+    block: Tokens, decays: Decays, state: Tensor, y: Tensor, *, work: Work, keep: bool = False
+) -> Kept | None:
     """Scan a block of any length; arguments as in `ssd_block.forward_block`."""
     length = block.x.shape[1]
-    if length % chunk == 0:
-        forward_block(block, A, state, y, work=work, chunk=chunk)
-        return
-    padded = pad_tokens(block, chunk)
+    if length % decays.chunk == 0:
+        return forward_block(block, decays, state, y, work=work, keep=keep)
+    padded = pad_tokens(block, decays.chunk)
     wider = torch.empty_like(padded.x)
-    forward_block(padded, A, state, wider, work=work, chunk=chunk)
+    kept = forward_block(padded, decays, state, wider, work=work, keep=keep)
     y.copy_(wider[:, :length])
+    return kept
 
 
 def scan_block_back(
     block: Tokens,
-    A: Tensor,
+    decays: Decays,
     states: tuple[Tensor, Tensor],
     outputs: tuple[Tensor, Tensor],
     grads: Gradients,
     *,
     work: Work,
-    chunk: int,
+    kept: Kept | None = None,
 ) -> None:
     """Differentiate a block of any length; arguments as in `ssd_backward.backward_block`."""
     length = block.x.shape[1]
-    if length % chunk == 0:
-        backward_block(block, A, states, outputs, grads, work=work, chunk=chunk)
+    if length % decays.chunk == 0:
+        backward_block(block, decays, states, outputs, grads, work=work, kept=kept)
         return
-    padded = pad_tokens(block, chunk)
+    padded = pad_tokens(block, decays.chunk)
     missing = (0, 0, 0, 0, 0, padded.x.shape[1] - length)
     y, dy = (F.pad(part, missing) for part in outputs)
     wider = grads._replace(
-        x=torch.empty_like(padded.x),
-        dt=torch.empty_like(padded.dt),
-        B=torch.empty_like(padded.B),
-        C=torch.empty_like(padded.C),
+        x=torch.empty_like(padded.x), B=torch.empty_like(padded.B), C=torch.empty_like(padded.C)
     )
-    backward_block(padded, A, states, (y, dy), wider, work=work, chunk=chunk)
-    for name in ("x", "dt", "B", "C"):
+    backward_block(padded, decays, states, (y, dy), wider, work=work, kept=kept)
+    for name in ("x", "B", "C"):
         getattr(grads, name).copy_(getattr(wider, name)[:, :length])
 
 
