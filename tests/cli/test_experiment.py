@@ -12,7 +12,7 @@ from neurocli.core.experiment.run import ExperimentResult
 
 PAIR = {
     "first": "a", "second": "b", "n": 4, "mean_difference": 0.1, "low": 0.05, "high": 0.2,
-    "median_difference": 0.1, "p": 0.1, "p_holm": 0.1,
+    "median_difference": 0.1, "test": "wilcoxon", "p": 0.1, "p_holm": 0.1,
 }  # fmt: skip
 COMPARISON = {"dice_wt": {"models": {}, "best": None, "pairs": [PAIR]}}
 

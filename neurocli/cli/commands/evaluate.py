@@ -105,7 +105,8 @@ def evaluate(
     says when subjects of the training part were judged.
 
     Several checkpoints are compared case by case: differences with intervals and
-    Wilcoxon's test, corrected by Holm. --ensemble judges their mean instead.
+    Wilcoxon's test (McNemar's where each case is right or wrong), corrected by
+    Holm. --ensemble judges their mean instead.
     """
     if procs is not None:
         return run_in_processes(procs)

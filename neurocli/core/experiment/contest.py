@@ -114,7 +114,7 @@ def _row(contest: Contest, each: Difference) -> dict[str, Any]:
         "mean_difference": each.mean,
         "low": low,
         "high": high,
-        **{name: test[name] for name in ("median_difference", "p", "p_holm")},
+        **{name: test[name] for name in ("median_difference", "test", "p", "p_holm")},
     }
 
 
@@ -159,7 +159,8 @@ def write_comparison(out: Path, contests: Sequence[Contest]) -> None:
     durable_write(out / TABLE, table_text(difference_rows(contests)))
     about = {
         "schema": "neuro/comparison/1",
-        "test": "Wilcoxon's signed ranks over cases, Holm's correction over pairs of a metric",
+        "test": "Wilcoxon's signed ranks over cases, McNemar's exact test of scores 0 and 1; "
+        "Holm's correction over pairs of a metric",
         "intervals": "95 % percentiles of 1000 resamples of people",
         "best": "named only where its interval parts from every other model's",
     }

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from neurocli.core.metrics.bootstrap import Columns, Metric, bootstrap_ci
 from neurocli.core.metrics.measures import Interval, compare, measure
-from neurocli.core.metrics.paired import PairedTest, paired_wilcoxon
+from neurocli.core.metrics.paired import PairedTest, paired_tests
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def hold_contest(
     Raises:
         NeuroError: The models have different numbers of cases.
     """
-    tests = paired_wilcoxon(scores)
+    tests = paired_tests(scores)
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     functions = {f"model {name}": _mean_of(name) for name in columns}
     functions |= {f"pair {i}": _mean_of(test.first, test.second) for i, test in enumerate(tests)}

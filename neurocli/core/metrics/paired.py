@@ -12,6 +12,7 @@ import numpy.typing as npt
 from neurocli.core.errors import NeuroError
 
 _FEWEST = 3
+WILCOXON, MCNEMAR = "wilcoxon", "mcnemar"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class PairedTest:
     Args:
         first: Name of one model.
         second: Name of the other.
+        test: wilcoxon (signed ranks), or mcnemar (exact) where every score is right or wrong.
         n: Cases in which both are defined.
         median_difference: Of first minus second.
         p: Two-sided, uncorrected; NaN with fewer than three cases or no difference in any.
@@ -29,14 +31,18 @@ class PairedTest:
 
     first: str
     second: str
+    test: str
     n: int
     median_difference: float
     p: float
     p_holm: float
 
 
-def paired_wilcoxon(scores: Mapping[str, npt.ArrayLike]) -> list[PairedTest]:
-    """Test every pair of models by Wilcoxon's signed ranks over the cases.
+def paired_tests(scores: Mapping[str, npt.ArrayLike]) -> list[PairedTest]:
+    """Test every pair of models over the cases.
+
+    Scores of 0 and 1 have ties only, of which signed ranks give no exact level: there McNemar's
+    test in its exact form asks whether either model is right alone more often than the other.
 
     Args:
         scores: Model -> (n,) values of the same cases in the same order; NaN where undefined.
@@ -52,14 +58,18 @@ def paired_wilcoxon(scores: Mapping[str, npt.ArrayLike]) -> list[PairedTest]:
         lengths = {name: len(values) for name, values in columns.items()}
         raise NeuroError(f"models with different numbers of cases: {lengths}")
     pairs = list(itertools.combinations(columns, 2))
-    found = []
-    for first, second in pairs:
-        difference = columns[first] - columns[second]
-        found.append(difference[np.isfinite(difference)])
-    raw = [_signed_ranks(difference) for difference in found]
+    found, tests = [], []
+    for pair in pairs:
+        both = np.stack([columns[name] for name in pair])
+        both = both[:, np.isfinite(both).all(0)]
+        found.append(both[0] - both[1])
+        tests.append(MCNEMAR if np.isin(both, (0, 1)).all() else WILCOXON)
+    raw = [_TESTS[test](each) for test, each in zip(tests, found, strict=True)]
     return [
-        PairedTest(*pair, len(each), float(np.median(each)) if len(each) else np.nan, p, corrected)
-        for pair, each, p, corrected in zip(pairs, found, raw, holm(raw), strict=True)
+        PairedTest(
+            *pair, test, len(each), float(np.median(each)) if len(each) else np.nan, p, corrected
+        )
+        for pair, test, each, p, corrected in zip(pairs, tests, found, raw, holm(raw), strict=True)
     ]
 
 
@@ -69,6 +79,17 @@ def _signed_ranks(difference: npt.NDArray[np.float64]) -> float:
     from scipy.stats import wilcoxon
 
     return float(wilcoxon(difference).pvalue)
+
+
+def _exact(difference: npt.NDArray[np.float64]) -> float:
+    if len(difference) < _FEWEST or not difference.any():
+        return float("nan")
+    from scipy.stats import binomtest
+
+    return float(binomtest(int((difference > 0).sum()), int(np.count_nonzero(difference))).pvalue)
+
+
+_TESTS = {WILCOXON: _signed_ranks, MCNEMAR: _exact}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """Runs that differ in seed or fold alone are one arm; arms are compared on the people they share.
 
 A person's score in an arm is the mean over the arm's runs that judged the person, so that seeds
-are not taken for people. Every pair of arms is tested by Wilcoxon's signed ranks over people, p
+are not taken for people. Every pair of arms is tested over people (`metrics.paired`), p
 values are corrected by Holm over the pairs of a measure.
 """
 
@@ -47,6 +47,7 @@ class PairedRow:
         measure: Name of the measure.
         first: One arm.
         second: The other.
+        test: wilcoxon or mcnemar.
         n: People judged in both.
         median_difference: Of first minus second.
         p: Two-sided, uncorrected; None where it is undefined.
@@ -57,6 +58,7 @@ class PairedRow:
     measure: str
     first: str
     second: str
+    test: str
     n: int
     median_difference: float | None
     p: float | None
@@ -69,6 +71,7 @@ class PairedRow:
             measure(self.measure).axis,
             self.first,
             self.second,
+            self.test,
             str(self.n),
             number_text(self.median_difference),
             number_text(self.p),
@@ -119,7 +122,7 @@ def _shared_measures(
 
 
 def _tests(learned: str, name: str, scores: Mapping[str, Mapping[str, float]]) -> list[PairedRow]:
-    from neurocli.core.metrics.paired import paired_wilcoxon
+    from neurocli.core.metrics.paired import paired_tests
 
     people = sorted({person for table in scores.values() for person in table})
     columns = {
@@ -131,12 +134,13 @@ def _tests(learned: str, name: str, scores: Mapping[str, Mapping[str, float]]) -
             name,
             test.first,
             test.second,
+            test.test,
             test.n,
             as_number(test.median_difference),
             as_number(test.p),
             as_number(test.p_holm),
         )
-        for test in paired_wilcoxon(columns)
+        for test in paired_tests(columns)
     ]
 
 

@@ -38,7 +38,7 @@ EFFICIENCY_PNG = "parameter_efficiency.png"
 SCATTER_HTML = "interactive_3d_analysis.html"
 PAIRS_FILE = "paired_tests.csv"
 _PAIR_COLUMNS = (
-    "learned", "measure", "first", "second", "n", "median_difference", "p", "p_holm",
+    "learned", "measure", "first", "second", "test", "n", "median_difference", "p", "p_holm",
 )  # fmt: skip
 _ENDING = "_files"
 

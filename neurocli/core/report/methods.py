@@ -28,17 +28,12 @@ def methods_paragraph(run: Run) -> str:
 
 
 def repeat_command(run: Run) -> str:
-    """Return the command line that repeats a run: as it was typed, else from its configuration."""
+    """Return the command line that repeats a run, from its configuration."""
     if run.alignment:
         mode = ("--mode", str(run.alignment.get("mode")))
         method = ("--method", str(run.alignment.get("method")))
         words = ["neuro", "align-genes", *mode, *method, "--config", f"{run.name}/config.yaml"]
         return shlex.join(words)
-    command = run.result.get("command")
-    if isinstance(command, str) and command:
-        return command
-    if isinstance(command, (list, tuple)) and command:
-        return shlex.join(str(word) for word in command)
     return shlex.join(["neuro", "train", run.model, "--config", f"{run.name}/config.yaml"])
 
 

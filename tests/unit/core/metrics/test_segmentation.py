@@ -9,7 +9,7 @@ import pytest
 
 from neurocli.core.errors import NeuroError, UsageError
 from neurocli.core.metrics.lesions import RULES, LesionRules, lesion_scores
-from neurocli.core.metrics.paired import holm, paired_wilcoxon
+from neurocli.core.metrics.paired import holm, paired_tests
 from neurocli.core.metrics.segmentation import (
     REGIONS,
     WORST_MM,
@@ -234,12 +234,12 @@ def test_paired_tests_equal_scipy_and_holm_by_hand() -> None:
     scores["b"] = scores["a"] - 0.1 * random.random(20)
     scores["c"] = scores["a"] + 0.01 * random.standard_normal(20)
     scores["c"][3] = np.nan
-    found = paired_wilcoxon(scores)
+    found = paired_tests(scores)
     assert [(t.first, t.second, t.n) for t in found] == [
         ("a", "b", 20), ("a", "c", 19), ("b", "c", 19),
     ]  # fmt: skip
     assert found[0].p == pytest.approx(wilcoxon(scores["a"], scores["b"]).pvalue)
     # Step-down by hand: 3 x 0.01, then 2 x 0.03, then 1 x 0.04 raised to the one before.
     assert holm([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
-    equal = paired_wilcoxon({"a": np.ones(5), "b": np.ones(5)})[0]
+    equal = paired_tests({"a": np.ones(5), "b": np.ones(5)})[0]
     assert all(map(math.isnan, (equal.p, equal.p_holm)))

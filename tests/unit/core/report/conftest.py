@@ -126,7 +126,6 @@ def _result(model: str, built_in: bool) -> dict[str, Any]:
         "seconds": 3.5,
         "n_parameters": 139008,
         "built_in_data": built_in,
-        "command": f"neuro train {model} --task sex --data h5",
     }
 
 

@@ -38,15 +38,6 @@ def test_synthetic_data_is_named(write_run: WriteRun) -> None:
     assert "built-in synthetic data" in methods_paragraph(collect_run(write_run(built_in=True)))
 
 
-def test_the_command_may_be_a_list(write_run: WriteRun) -> None:
-    folder = write_run()
-    result = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text(
-        json.dumps({**result, "command": ["neuro", "train", "a b"]})
-    )
-    assert repeat_command(collect_run(folder)) == "neuro train 'a b'"
-
-
 def test_a_closed_form_is_told_and_repeated_as_one(write_run: WriteRun) -> None:
     folder = write_run(model="gene_sequence", objective="align")
     record = {"schema": "neuro/align-genes/1", "mode": "sweep", "method": "rcca", "model": "rcca"}

@@ -130,12 +130,8 @@ def test_absolute_folders_do_not_leave_the_machine(write_run: WriteRun) -> None:
     folder = write_run(
         data="/home/zebedee/secret/h5", left_out=[["sub-1", "/home/zebedee/x.nii: short"]]
     )
-    result = json.loads((folder / "result.json").read_text())
-    result["command"] = ["neuro", "train", "fmamba_mlp", "--data", "/home/zebedee/secret/h5"]
-    (folder / "result.json").write_text(json.dumps(result))
     text = page_text([collect_run(folder)])
     assert "zebedee" not in _Page(text).text
-    assert "neuro train fmamba_mlp --data \u2026/h5" in text
 
 
 def test_the_page_says_what_was_run_and_where_each_number_is(write_run: WriteRun) -> None:
@@ -152,7 +148,7 @@ def test_the_page_says_what_was_run_and_where_each_number_is(write_run: WriteRun
         "All rows: evaluations/test/per_subject.csv",
         "train.lr 0.002 --lr",
         "packages.torch 2.13.0",
-        "neuro train fmamba_mlp --task sex --data h5",
+        "neuro train fmamba_mlp --config first/config.yaml",
         "seed 1234",
         "Confusion matrix, test",
     ):
