@@ -28,6 +28,7 @@ _MAX_BYTES = 1 << 33
 _MAX_UNPACKED = 1 << 32
 _HEAD = 1 << 20
 _GZIP = b"\x1f\x8b"
+_BLANK = frozenset({"", "NA", "NaN", "nan", "n/a"})
 
 
 @dataclass(frozen=True)
@@ -138,19 +139,19 @@ def _read_text(
     except ImportError:
         return _with_pandas(source, id_column, columns)
     kinds = {id_column: polars.String, **dict.fromkeys(columns, polars.Float32)}
+    wanted: dict[str, Any] = {"separator": source.delimiter, "columns": [id_column, *columns]}
+    wanted |= {"schema_overrides": kinds, "infer_schema_length": 0}
     try:
-        frame = polars.read_csv(
-            source.readable,
-            separator=source.delimiter,
-            columns=[id_column, *columns],
-            schema_overrides=kinds,
-            null_values=["", "NA", "NaN", "nan", "n/a"],
-            infer_schema_length=0,
-        )
+        try:
+            frame = polars.read_csv(source.readable, **wanted)
+        except polars.exceptions.ComputeError:
+            # Looking for words takes as long as reading, so only where there are some.
+            frame = polars.read_csv(source.readable, **wanted, null_values=list(_BLANK))
     except (polars.exceptions.PolarsError, OSError) as error:
         raise _explained(source.path, id_column, columns, error) from error
-    values = frame.select(columns).to_numpy(order="c")
-    return frame[id_column].to_list(), np.asarray(values, dtype=np.float32)
+    ids = [None if name in _BLANK else name for name in frame[id_column].to_list()]
+    # Turned by NumPy, which takes half as long at it as a frame does.
+    return ids, np.ascontiguousarray(frame.select(columns).to_numpy(), dtype=np.float32)
 
 
 def _with_pandas(

@@ -323,7 +323,7 @@ class AlignTask(Task):
     def state_dict(self) -> dict[str, Any]:
         """Return whether gene vectors repeat in training."""
         solved = {"method": self._method, "by_gene": self._by_gene} if self._method else {}
-        later = {"screened": self._screened} if self._is_screened else {}
+        later: dict[str, Any] = {"screened": self._screened} if self._is_screened else {}
         later |= {"added": self._added} if self._added else {}
         return {"labels_matter": self._labels_matter, **solved, **later}
 
