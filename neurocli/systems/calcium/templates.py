@@ -80,7 +80,8 @@ def templates(x: Float, frame: npt.NDArray[np.int64], period: int, width: float)
 def _scatter(rest: Float) -> Float:
     """Return the covariance (D, D) of what templates leave, or the variances (D,) of many."""
     if rest.shape[1] > _MOST_JOINT:
-        return np.square(rest).mean(0)
+        alone: Float = np.square(rest).mean(0)
+        return alone
     found: Float = rest.T @ rest / len(rest)
     return found
 
