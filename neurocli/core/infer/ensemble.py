@@ -41,13 +41,17 @@ class MeanOutput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean over the members, (B, K, ...) float32."""
         total: Tensor | None = None
+        is_own = False
         for member in self.members:
             output = member(x)
             found = cast(Tensor, output[0] if isinstance(output, (list, tuple)) else output)
             found = found.float()
             found = found.softmax(1) if self.of == "probabilities" else found
-            # One window's output per member would be held otherwise.
-            in_place = total is not None and not torch.is_grad_enabled()
-            total = found if total is None else (total.add_(found) if in_place else total + found)
+            if total is None:
+                total = found
+            elif torch.is_grad_enabled() or not is_own:
+                total, is_own = total + found, True  # the first output is its member's
+            else:
+                total.add_(found)  # one more window's output would be held otherwise
         assert total is not None  # there is a member
         return total / len(self.members)

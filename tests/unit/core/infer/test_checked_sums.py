@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurocli.core.errors import NeuroError
+from neurocli.core.infer.ensemble import MeanOutput
 from neurocli.core.infer.sliding_window import sliding_window_labels, sliding_window_logits
 from neurocli.core.infer.windows import BLENDS
 
@@ -61,3 +62,12 @@ def test_the_volume_is_not_changed_by_a_model_that_gives_it_back(mirror: bool) -
     for run in RUNS:
         run(x, lambda patch: patch, ROI, OVERLAP, mirror=mirror)
     assert torch.equal(x, before)
+
+
+def test_an_ensemble_leaves_what_its_members_give_alone() -> None:
+    x = volume()
+    before = x.clone()
+    with torch.no_grad():
+        mean = MeanOutput([nn.Identity(), nn.Identity(), nn.Identity()])(x)
+    assert torch.equal(x, before)
+    torch.testing.assert_close(mean, before)
