@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from neurocli.core.nn.mamba2_conv import convolve, convolve_back, convolve_back_before
 from neurocli.core.nn.mamba2_parts import (
     Layout,
+    Sums,
     Weights,
     activate,
     empty_carry,
@@ -34,6 +35,7 @@ from neurocli.core.nn.mamba2_parts import (
     split_channels,
     steps_back,
     steps_of,
+    sums_of,
     with_before,
     with_norm,
     with_skip,
@@ -50,7 +52,6 @@ from neurocli.core.nn.ssd_decays import (
     Run,
     Tokens,
     chunks_of,
-    log_decays,
     steps_gradient,
 )
 
@@ -102,7 +103,7 @@ class _Block(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """Hold projected tokens (b,K-1+L,2I+2GN+H), the tail before them, and how they are mixed."""
+    """Hold projected tokens (b,K-1+L,2I+2GN) with the tail before them, and how they are mixed."""
 
     projected: Tensor
     weights: Weights
@@ -112,15 +113,15 @@ class _Sequence(NamedTuple):
     work: Work
 
     def rows(self, rows: slice) -> Tensor:
-        """View projected tokens (b,T,2I+2GN+H)."""
+        """View projected tokens (b,T,2I+2GN)."""
         n_tail = self.layout.taps - 1
         return self.projected[:, rows.start + n_tail : rows.stop + n_tail]
 
     def block(self, rows: slice) -> _Block:
         """Convolve a block."""
         weights, layout, work = self.weights, self.layout, self.work
-        z, _, _ = layout.split(self.rows(rows))
-        _, padded, _ = layout.split(self.projected[:, rows.start : rows.stop + layout.taps - 1])
+        z, _ = layout.split(self.rows(rows))
+        _, padded = layout.split(self.projected[:, rows.start : rows.stop + layout.taps - 1])
         if padded.dtype != work.dtype:
             padded = work.buffer("padded", *padded.shape, exact=True).copy_(padded)
         start = rows.start + self.n_before
@@ -128,11 +129,6 @@ class _Sequence(NamedTuple):
         segments = with_before(self.segments, rows, self.n_before)
         tokens = scan_tokens(activate(convolved, work), segments, layout)
         return _Block(z, padded, convolved, tokens)
-
-    def steps(self) -> tuple[Tensor, Tensor]:
-        """Return the step sizes (b,L,H) of all tokens, and the biased ones before softplus."""
-        raw_dt = self.layout.split(self.projected[:, self.layout.taps - 1 :])[2]
-        return steps_of(raw_dt, self.weights, self.layout)
 
 
 class _FusedBlock(torch.autograd.Function):
@@ -144,17 +140,19 @@ class _FusedBlock(torch.autograd.Function):
         weights, state = Weights(*parameters), state.clone()
         work, w_mixed = work_of(u, weights), with_norm(w_out, weights, u.dtype)
         batch, length = u.shape[:2]
-        projected = u.new_empty(batch, layout.taps - 1 + length, w_in.shape[0])
+        n_heads = weights.A.numel()
+        projected = u.new_empty(batch, layout.taps - 1 + length, len(w_in) - n_heads)
+        raw_dt = u.new_empty(batch, length, n_heads)
         layout.split(projected[:, : layout.taps - 1])[1].copy_(tail)
         sequence = _Sequence(projected, weights, layout, segments, n_before, work)
         out = u.new_empty(batch, length, w_out.shape[0])
         scanned = weights.A.new_empty(batch, length, layout.d_inner)
         states, kept, blocks = [state.clone()], [], row_blocks(u)
         with fast_products(u.device):
-            for rows in blocks:
-                project(u[:, rows], w_in, sequence.rows(rows))
-            runs = runs_of_steps(sequence.steps()[0], blocks, weights, layout)
+            project(u, w_in[-n_heads:], raw_dt)  # of all tokens: their decays are taken at once
+            runs = runs_of_steps(steps_of(raw_dt, weights, layout)[0], blocks, weights, layout)
             for decays, rows in _each(runs):
+                project(u[:, rows], w_in[:-n_heads], sequence.rows(rows))
                 block, y = sequence.block(rows), scanned[:, rows]
                 target = y.view(block.tokens.x.shape)
                 kept.append(scan_block(block.tokens, decays, state, target, work=work, keep=True))
@@ -166,7 +164,16 @@ class _FusedBlock(torch.autograd.Function):
         ctx.is_kept = [scores is not None for scores in kept]
         parts = [part for scores in kept if scores is not None for part in scores]
         ctx.save_for_backward(
-            u, w_in, w_out, projected, scanned, torch.stack(states), segments, *weights, *parts
+            u,
+            w_in,
+            w_out,
+            projected,
+            raw_dt,
+            scanned,
+            torch.stack(states),
+            segments,
+            *weights,
+            *parts,
         )
         ctx.set_materialize_grads(False)
         last = layout.split(projected[:, length:])[1]
@@ -177,23 +184,20 @@ class _FusedBlock(torch.autograd.Function):
     def backward(
         ctx: Any, d_out: Tensor | None, d_last: Tensor | None, d_state: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        u, w_in, w_out, projected, scanned, states, segments, *more = ctx.saved_tensors
+        u, w_in, w_out, projected, raw_dt, scanned, states, segments, *more = ctx.saved_tensors
         weights, parts = Weights(*more[: len(Weights._fields)]), iter(more[len(Weights._fields) :])
         work = work_of(u, weights)
         sequence = _Sequence(projected, weights, ctx.layout, segments, ctx.n_before, work)
-        sums = _sums_of(weights, w_in if ctx.needs_input_grad[1] else None, w_out)
+        sums = sums_of(weights, w_in if ctx.needs_input_grad[1] else None, w_out)
         kept = [Kept(next(parts), next(parts)) if there else None for there in ctx.is_kept]
         if d_out is None:  # only what the tokens leave was read
             d_out = u.new_zeros(()).expand(*u.shape[:2], w_out.shape[0])
         d_u, w_mixed = u.new_empty(u.shape), with_norm(w_out, weights, u.dtype)
         d_state = torch.zeros_like(states[0]) if d_state is None else d_state.clone()
         ahead = weights.A.new_zeros(u.shape[0], ctx.layout.taps - 1, ctx.layout.channels)
-        dt, biased = sequence.steps()
-        runs, d_dt = (
-            runs_of_steps(dt, row_blocks(u), weights, ctx.layout, ctx.chunks),
-            torch.empty_like(dt),
-        )
-        number = len(kept)
+        dt, biased = steps_of(raw_dt, weights, ctx.layout)
+        runs = runs_of_steps(dt, row_blocks(u), weights, ctx.layout, ctx.chunks)
+        number, d_dt = len(kept), torch.empty_like(dt)
         with fast_products(u.device):
             for run in reversed(runs):
                 run_sums = run.sums()
@@ -222,30 +226,10 @@ class _FusedBlock(torch.autograd.Function):
         return d_u, d_w_in, d_w_out, d_tail, d_state, *d_weights, d_norm, None, None, None
 
 
-class _Sums(NamedTuple):
-    """Add gradients up over blocks: of in_proj, M of out_proj, and of the rest in float64."""
-
-    into: Tensor | None
-    exit: Tensor
-    rest: Weights
-
-    def of_exit(self, w_out: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-        """Return the gradients of out_proj (E,I) and of the norm before it (I,)."""
-        wide = self.rest.norm.dtype
-        d_norm = (self.exit.to(wide) * w_out.to(wide)).sum(0)
-        return (self.exit * weights.norm).to(w_out.dtype), d_norm.to(weights.norm.dtype)
-
-
-def _sums_of(weights: Weights, w_in: Tensor | None, w_out: Tensor) -> _Sums:
-    wide, zeros = log_decays(weights.A, weights.A).dtype, weights.A.new_zeros
-    rest = Weights(*(torch.zeros_like(part, dtype=wide) for part in weights))
-    return _Sums(None if w_in is None else zeros(w_in.shape), zeros(w_out.shape), rest)
-
-
 class _BlockBack:
     """Compute one block again and differentiate it, part by part from the exit to the entry."""
 
-    def __init__(self, sequence: _Sequence, rows: slice, sums: _Sums) -> None:
+    def __init__(self, sequence: _Sequence, rows: slice, sums: Sums) -> None:
         self.weights, self.layout, self.work = sequence.weights, sequence.layout, sequence.work
         self.segments, self.start = sequence.segments, rows.start + sequence.n_before
         self.block, self.sums, self.rows = sequence.block(rows), sums, rows
@@ -332,7 +316,7 @@ class _BlockBack:
             add_outer(self.sums.into[:width], d_projected, u[:, rows])
 
 
-def _steps_entry(d_raw_dt: Tensor, u: Tensor, w_in: Tensor, d_u: Tensor, sums: _Sums) -> None:
+def _steps_entry(d_raw_dt: Tensor, u: Tensor, w_in: Tensor, d_u: Tensor, sums: Sums) -> None:
     """Go back from the raw step sizes (b,L,H) of all tokens through the projection in."""
     n_heads = d_raw_dt.shape[-1]
     sums.rest.dt_bias.add_(d_raw_dt.sum((0, 1), dtype=sums.rest.dt_bias.dtype))

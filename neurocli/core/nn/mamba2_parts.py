@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neurocli.core.nn.sequence_parallel import Carry
 from neurocli.core.nn.ssd_block import Work
-from neurocli.core.nn.ssd_decays import Run, Tokens, runs_of
+from neurocli.core.nn.ssd_decays import Run, Tokens, log_decays, runs_of
 
 
 class Layout(NamedTuple):
@@ -40,11 +40,9 @@ class Layout(NamedTuple):
         """Return channels of the convolution."""
         return self.d_inner + 2 * self.groups * self.state
 
-    def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """View projected tokens (...,2I+2GN+H) as gates, channels and raw step sizes."""
-        inner = self.d_inner
-        behind = inner + self.channels
-        return projected[..., :inner], projected[..., inner:behind], projected[..., behind:]
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """View projected tokens (...,2I+2GN) as gates and channels."""
+        return projected[..., : self.d_inner], projected[..., self.d_inner :]
 
 
 class Weights(NamedTuple):
@@ -64,6 +62,27 @@ class Gate(NamedTuple):
     opened: Tensor
     unit: Tensor
     inverse: Tensor
+
+
+class Sums(NamedTuple):
+    """Add gradients up over blocks: of in_proj, M of out_proj, and of the rest in float64."""
+
+    into: Tensor | None
+    exit: Tensor
+    rest: Weights
+
+    def of_exit(self, w_out: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+        """Return the gradients of out_proj (E,I) and of the norm before it (I,)."""
+        wide = self.rest.norm.dtype
+        d_norm = (self.exit.to(wide) * w_out.to(wide)).sum(0)
+        return (self.exit * weights.norm).to(w_out.dtype), d_norm.to(weights.norm.dtype)
+
+
+def sums_of(weights: Weights, w_in: Tensor | None, w_out: Tensor) -> Sums:
+    """Return sums of nothing yet; w_in is None where its gradient is not wanted."""
+    wide, zeros = log_decays(weights.A, weights.A).dtype, weights.A.new_zeros
+    rest = Weights(*(torch.zeros_like(part, dtype=wide) for part in weights))
+    return Sums(None if w_in is None else zeros(w_in.shape), zeros(w_out.shape), rest)
 
 
 def empty_carry(like: Tensor, weights: Weights, layout: Layout) -> Carry:
@@ -97,7 +116,8 @@ def with_before(segments: Tensor | None, rows: slice, n_before: int) -> Tensor |
 def activate(convolved: Tensor, work: Work) -> Tensor:
     """Return SiLU of convolved tokens (b,T,C)."""
     active = work.buffer("active", *convolved.shape, exact=True)
-    return torch.ops.aten.silu.out(convolved, out=active)
+    torch.ops.aten.silu.out(convolved, out=active)
+    return active
 
 
 def scan_tokens(active: Tensor, segments: Tensor | None, layout: Layout) -> Tokens:

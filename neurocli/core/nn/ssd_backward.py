@@ -183,7 +183,6 @@ def _tokens_back(
     torch.mul(d_scaled, heads_by_group(decays.weights, sizes), out=d_x)
     scratch = work.buffer("wide 5", *dy.shape, exact=True)
     products = torch.mul(d_scaled, x, out=tokens_by_group(scratch, sizes))
-    into = heads_by_group(sums.inputs, sizes).squeeze(-1)
-    torch.sum(products, -1, dtype=into.dtype, out=into)
-    torch.mul(dy, y, out=scratch)
-    torch.sum(scratch, -1, dtype=into.dtype, out=sums.outputs.flatten(1, 2))
+    wide = sums.inputs.dtype
+    heads_by_group(sums.inputs, sizes).squeeze(-1).copy_(products.sum(-1, dtype=wide))
+    sums.outputs.flatten(1, 2).copy_(torch.mul(dy, y, out=scratch).sum(-1, dtype=wide))

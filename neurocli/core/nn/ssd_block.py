@@ -103,11 +103,11 @@ def heads_by_group(values: Tensor, sizes: Sizes) -> Tensor:
 
 def room_to_keep(sizes: Sizes, work: Work) -> Kept:
     """Return new memory for what a backward pass may use again."""
-    like = {"device": work.device}
     states = (sizes.batch, sizes.chunks, sizes.groups, sizes.state, sizes.width)
     left = (sizes.products, sizes.chunk, sizes.chunk + sizes.state)
     return Kept(
-        torch.empty(left, dtype=work.product, **like), torch.empty(states, dtype=work.dtype, **like)
+        torch.empty(left, dtype=work.product, device=work.device),
+        torch.empty(states, dtype=work.dtype, device=work.device),
     )
 
 

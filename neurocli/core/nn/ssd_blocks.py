@@ -16,15 +16,23 @@ from neurocli.core.nn.ssd_block import Kept, Work, forward_block
 from neurocli.core.nn.ssd_decays import Decays, Tokens, pad_tokens
 
 _DEVICE_BLOCK_TOKENS = 1 << 15  # a block that fills a GPU
+_MOST_JOINED = 2
 
 
 def row_blocks(sequence: Tensor, *, share: int = 1) -> list[slice]:
-    """Return where the blocks of a sequence (b,L,...) begin and end, of 1/share the usual size."""
+    """Return where the blocks of a sequence (b,L,...) begin and end, of 1/share the usual size.
+
+    Threads share a block's operations, each of which costs the same whatever it works on, so with
+    two of them whole blocks are joined by twos. A ragged last block stays alone.
+    """
     batch, length = sequence.shape[:2]
-    most = BLOCK_TOKENS if sequence.device.type == "cpu" else _DEVICE_BLOCK_TOKENS
-    most //= share
+    is_cpu = sequence.device.type == "cpu"
+    most = (BLOCK_TOKENS if is_cpu else _DEVICE_BLOCK_TOKENS) // share
     size = block_length(batch=batch, tokens=most)
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    whole = length // size * size
+    step = size * min(torch.get_num_threads(), _MOST_JOINED) if is_cpu and share == 1 else size
+    blocks = [slice(start, min(start + step, whole)) for start in range(0, whole, step)]
+    return blocks + [slice(whole, length)] * (whole < length)
 
 
 def block_of(tokens: Tokens, rows: slice) -> Tokens:

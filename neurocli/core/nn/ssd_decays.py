@@ -86,7 +86,8 @@ class Decays(NamedTuple):
 
     def of(self, chunks: slice) -> Decays:
         """Return those of some chunks."""
-        return Decays(*(None if part is None else part[:, chunks] for part in self))
+        parts = {name: part for name, part in self._asdict().items() if part is not None}
+        return self._replace(**{name: part[:, chunks] for name, part in parts.items()})
 
 
 class DecaySums(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from neurocli.core.config.run import RunConfig
 from neurocli.core.errors import UsageError
-from neurocli.core.nn.sizes import block_length, head_size, longest_chunk
+from neurocli.core.nn.sizes import block_length, head_size, keeps_states, longest_chunk
 from neurocli.systems.fmri.config import (
     FMambaConfig,
     FmriDataBlock,
@@ -113,7 +113,8 @@ def clip_cost(
     """Return what one clip costs, forward and in a training step.
 
     A training step is the forward pass and twice as much backwards, without the gradient to the
-    voxels, which nobody needs; scores and states of the scan are computed once more.
+    voxels, which nobody needs; scores and states of the scan are computed once more where they are
+    too large to keep.
 
     Args:
         config: Configuration of a model of this room.
@@ -208,5 +209,6 @@ def _scan(sizes: _Sizes, tokens: int) -> tuple[int, int]:
         scores, added = chunk * sizes.state, sizes.state * sizes.inner
         forward += padded * (scores + added + (chunk + sizes.state) * sizes.inner)
         forward += 2 * length * sizes.inner  # the skip
-        again += padded * (scores + added)
+        if not keeps_states(chunk, sizes.state):
+            again += padded * (scores + added)
     return forward, again

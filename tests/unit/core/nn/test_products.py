@@ -54,3 +54,22 @@ def test_a_users_own_setting_stays() -> None:
         assert torch.get_float32_matmul_precision() == "high"
     with products.fast_products(torch.device("meta")):
         assert torch.get_float32_matmul_precision() == "high"
+
+
+@pytest.mark.parametrize("n_sequences", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_products_are_written_and_summed_where_they_belong(
+    n_sequences: int, dtype: torch.dtype
+) -> None:
+    # Expected: torch's own products of whole numbers, exact in both dtypes.
+    gen = torch.Generator().manual_seed(0)
+    x = torch.randint(-3, 4, (n_sequences, 6, 4), generator=gen).to(dtype)
+    weight = torch.randint(-3, 4, (5, 4), generator=gen).to(dtype)
+    whole = torch.zeros(n_sequences, 9, 5, dtype=torch.float64)
+    products.project(x, weight, whole[:, 2:8])
+    assert torch.equal(whole[:, 2:8], (x @ weight.t()).double())
+    assert not whole[:, :2].any()
+    assert not whole[:, 8:].any()
+    total = torch.ones(5, 4, dtype=torch.float64)
+    products.add_outer(total, whole[:, 2:8].to(dtype), x)
+    assert torch.equal(total, 1 + torch.einsum("btf,bte->fe", whole[:, 2:8], x.double()))

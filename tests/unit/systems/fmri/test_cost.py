@@ -24,6 +24,7 @@ CASES: list[tuple[str, list[str], tuple[int, ...]]] = [
     ("fmamba", ["model.embed_dim=64", "model.depth=2"], SMALL),
     ("fmamba", ["model.embed_dim=128", "model.depth=2", "model.patch_size=6,6,6,2"], SMALL),
     ("fmamba", ["model.embed_dim=40", "model.depth=1", "model.d_state=7"], (12, 18, 6, 3)),
+    ("fmamba", ["model.embed_dim=32", "model.depth=1", "model.d_state=72"], SMALL),
     ("fmamba", ["model.embed_dim=32", "model.depth=1", "model.expand=3"], (12, 12, 12, 2)),
     ("fmamba", ["model.embed_dim=64", "model.depth=1", "model.chunk_size=32"], (36, 36, 36, 6)),
     ("fmamba_mlp", ["model.embed_dim=64", "model.depth=3"], (24, 30, 24, 8)),
@@ -97,12 +98,14 @@ def test_operations_equal_torchs_counter(
     assert cost["flops_train_step"] == pytest.approx(count_train_step(model, example), rel=1e-2)
 
 
-def test_scores_and_states_are_computed_again_backwards() -> None:
-    # E 64, I 128, N 16, chunks of 64: 2QN and 2NI per token and layer.
-    config = load_config(set=["model.embed_dim=64", "model.depth=1"], model="fmamba")
-    cost = clip_cost(config, default_info(config, (24, 24, 24, 80)))
-    extra = cost["flops_train_step"] - 3 * cost["flops"] + cost["components"]["embedding"]
-    assert extra == 2 * cost["tokens"] * (64 * 16 + 16 * 128)
+def test_only_large_states_are_computed_again_backwards() -> None:
+    # E 64, I 128, chunks of 64: 2QN and 2NI per token and layer where N is above 64, the chunk.
+    for state, again in {16: 0, 64: 0, 72: 64 * 72 + 72 * 128}.items():
+        settings = ["model.embed_dim=64", "model.depth=1", f"model.d_state={state}"]
+        config = load_config(set=settings, model="fmamba")
+        cost = clip_cost(config, default_info(config, (24, 24, 24, 80)))
+        extra = cost["flops_train_step"] - 3 * cost["flops"] + cost["components"]["embedding"]
+        assert extra == 2 * cost["tokens"] * again
 
 
 def test_reading_both_ways_does_the_layers_twice() -> None:

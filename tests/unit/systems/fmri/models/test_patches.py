@@ -137,3 +137,9 @@ def test_a_clip_that_is_not_finite_is_named(value: float) -> None:
     x[1, 0, 0, 0, 0] = value
     with pytest.raises(ValueError, match="sample 1 of the batch holds 2 NaN or infinite voxels"):
         check_clip(x, (1, 4, 4, 4, 2))
+
+
+def test_finite_voxels_whose_sum_leaves_the_range_are_accepted() -> None:
+    # Expected: no error; 64 voxels of 3e38 add up to infinity in float32.
+    check_clip(torch.full((1, 1, 2, 2, 2, 8), 3e38), (1, 2, 2, 2, 8))
+    torch.testing.assert_close(torch.full((64,), 3e38).sum(), torch.tensor(float("inf")))
