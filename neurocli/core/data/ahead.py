@@ -7,12 +7,43 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 LIVE = 3
 """Items that exist at once: one in use, one waiting, one in the making."""
+
+
+def begin(work: Callable[[], T]) -> Callable[[], T]:
+    """Start a piece of work in a thread of its own.
+
+    Args:
+        work: What to do.
+
+    Returns:
+        A function that waits for the end, and returns what `work` did or raises what it raised;
+        any number of calls.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # raised again where the result is used
+            failed.append(error)
+
+    worker = threading.Thread(target=run, name="begun", daemon=True)
+    worker.start()
+
+    def result() -> T:
+        worker.join()
+        if failed:
+            raise failed[0]
+        return done[0]
+
+    return result
 
 
 def read_ahead(items: Iterator[T]) -> Iterator[T]:

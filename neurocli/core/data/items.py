@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ class Item:
         participant: The person; splits keep a person's items together.
         sources: Files whose content decides whether the output is stale.
         details: What the process function needs besides: plain values and paths.
-        digests: SHA-256 of each source, filled in before the item is processed.
+        digests: Returns the SHA-256 of each source, and may wait for them; None until the item is
+            processed.
         is_alone: No other item is processed beside it, so it may use a second core.
     """
 
@@ -25,7 +26,7 @@ class Item:
     participant: str
     sources: tuple[Path, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
-    digests: tuple[str, ...] = ()
+    digests: Callable[[], tuple[str, ...]] | None = None
     is_alone: bool = False
 
 

@@ -6,12 +6,13 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from neurocli.core.catalog import resolve
+from neurocli.core.data.ahead import begin
 from neurocli.core.data.items import Item
 from neurocli.core.data.manifest import fingerprint, source_digests
 from neurocli.core.data.output import part_path, plain_values
@@ -79,9 +80,8 @@ def perform(task: Task) -> Outcome:
     part = part_path(task.out, item.subject)
     is_done = False
     try:
-        digests = source_digests(item.sources)
-        digest = task_fingerprint(task, digests=digests)
-        if digest == task.known:
+        digests = _digests(task)
+        if task.known is not None and task_fingerprint(task, digests=digests()) == task.known:
             return Outcome({"subject": item.subject, "status": "skipped"})
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -89,6 +89,7 @@ def perform(task: Task) -> Outcome:
         fields = dict(resolve(task.process)(told, part, task.options))
         fields["sha256"] = file_sha256(part / fields["files"][0])
         fields["further_sha256"] = further_digests(part, fields["files"])
+        digest = task_fingerprint(task, digests=digests())
         is_done = True
     except OutputError:
         raise
@@ -107,6 +108,16 @@ def perform(task: Task) -> Outcome:
         "seconds": round(time.perf_counter() - started, 3),
     }
     return Outcome(record, part)
+
+
+def _digests(task: Task) -> Callable[[], tuple[str, ...]]:
+    """Return what gives the digests of a task's sources, read once."""
+    sources = task.item.sources
+    if task.known is None and task.item.is_alone:
+        # Nothing waits for them until the end, and there is a core to spare.
+        return begin(lambda: source_digests(sources))
+    found = source_digests(sources)
+    return lambda: found
 
 
 def further_digests(folder: Path, files: Sequence[str]) -> dict[str, str]:

@@ -221,15 +221,28 @@ def _patches(
     for first in range(0, n_times, step):
         part = wanted[first * frames : (first + step) * frames]
         stored = store.read_patches(slice(part.start, part.stop, part.step))
+        if frames == 1:
+            _place(stored, placed[:, first : first + len(stored), :, 0])
+            continue
         by_time = stored.reshape(-1, frames, n_places, n_voxels)
         for time, offset in product(range(len(by_time)), range(frames)):
-            # One frame after another is faster than all of them in one strided copy.
             placed[:, first + time, :, offset] = by_time[time, offset]
     out[-1] = store.background
     grid = tuple(
         length // side for length, side in zip(plan.grid, (height, width, depth), strict=True)
     )
     return out, store.cut.tokens(grid, n_times)
+
+
+def _place(stored: np.ndarray, placed: np.ndarray) -> None:
+    """Copy patches (t, K, F) to where tokens want them, (K, t, F).
+
+    One frame after another is faster than all in one strided copy, and a patch moved in one piece
+    faster than number by number.
+    """
+    piece = np.dtype((np.void, stored.shape[2] * stored.itemsize))
+    for time, frame in enumerate(stored.view(piece)[..., 0]):
+        placed[:, time].view(piece)[..., 0] = frame
 
 
 def _together(arrays: Sequence[np.ndarray], buffers: Buffers) -> torch.Tensor:

@@ -93,7 +93,6 @@ def _info(job: RunJob, brain: Brain) -> RunInfo:
         scaling=series.scaling if settings.scaling == "none" else settings.scaling,
         mask_source=brain.source,
         space=settings.space,
-        source_sha256=series.sha256,
     )
 
 

@@ -51,7 +51,8 @@ class Series:
         affine: Voxel indices to millimetres, (4, 4) float64.
         tr_s: Repetition time that the data itself tells, in seconds, or None.
         volumes: Gives a fresh iterator over all volumes (X, Y, Z) float32.
-        sha256: Digest of the source file; None where it is not one file.
+        sha256: Returns the digest of the source file, and may wait for it; None where it is not
+            one file.
         mask: Brain that comes with the data; None where it must be found.
         mask_source: What told the mask.
         scaling: Method already applied to the values.
@@ -65,7 +66,7 @@ class Series:
     affine: npt.NDArray[np.float64]
     tr_s: float | None
     volumes: Callable[[], Iterator[Float32]]
-    sha256: str | None = None
+    sha256: Callable[[], str] | None = None
     mask: Mask | None = None
     mask_source: str = "file"
     scaling: str = "none"
@@ -97,7 +98,7 @@ def _open_nifti(item: Item) -> Series:
         affine=header.affine,
         tr_s=header.tr_s,
         volumes=lambda: iter_frames(header),
-        sha256=item.digests[0] if item.digests else file_sha256(path),
+        sha256=lambda: item.digests()[0] if item.digests else file_sha256(path),
         stored=StoredNumbers(
             lambda n_live: iter_stored(header, n_live),
             header.dtype,

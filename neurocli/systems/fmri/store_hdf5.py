@@ -172,7 +172,7 @@ class Hdf5Store(RunStore):
 
     def _rows(self, frames: range) -> npt.NDArray[Any]:
         data = self.data
-        if frames.step != 1 or not is_plain(data):
+        if frames.step != 1 or (self._plain is None and not is_plain(data)):
             return h5_read(data, slice(frames.start, frames.stop, frames.step))
         if self._plain is None:
             self._plain = PlainRows(data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,9 @@ def _write_direct(job: RunJob, target: Path, info: RunInfo, seen: Pass) -> Writt
         affine = affine_of(job.settings.scaling, raw, stats)
         maps = moved_maps(seen.tally.moments(), raw, affine)
         background = background_of(job, stats)
-        writer.finish(info, stats=stats, maps=maps, scale=affine, background=background)
+        writer.finish(
+            _dated(info, job), stats=stats, maps=maps, scale=affine, background=background
+        )
         found.append(stats)
 
     stream_h5(target, fill, expected_bytes=seen.n_bytes(seen.rows.dtype))
@@ -174,10 +176,18 @@ def _write_recoded(job: RunJob, target: Path, info: RunInfo, seen: Pass, place: 
         writer = RunWriter(file, info.shape[3], seen.brain.mask, recoder.dtype)
         stored = recoder.write(writer, stats, maps)
         background = background_of(job, stats)
-        writer.finish(info, stats=stats, maps=stored, scale=Scale(), background=background)
+        writer.finish(
+            _dated(info, job), stats=stats, maps=stored, scale=Scale(), background=background
+        )
 
     stream_h5(target, fill, expected_bytes=seen.n_bytes(recoder.dtype))
     return WrittenRun(seen, stats, recoder.dtype)
+
+
+def _dated(info: RunInfo, job: RunJob) -> RunInfo:
+    """Return what is said of a run with the digest of its source, which took its time."""
+    digest = job.series.sha256
+    return info if digest is None else replace(info, source_sha256=digest())
 
 
 def _moments(blocks: Iterator[Float32]) -> tuple[Float32, Float32]:

@@ -31,7 +31,8 @@ def test_nifti(tmp_path: Path) -> None:
     assert series.shape == (*SHAPE, 8)
     assert series.tr_s == 2.0
     np.testing.assert_allclose(series.affine, AFFINE)
-    assert series.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert series.sha256 is not None
+    assert series.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
     assert series.mask is None
     assert series.scaling == "none"
 
