@@ -28,7 +28,7 @@ from neurocli.core.data.buffers import Buffers
 from neurocli.core.data.scaling import background_value, scale
 from neurocli.core.data.windows import window_frames
 from neurocli.systems.fmri.store import RunStore, open_store
-from neurocli.systems.fmri.store_patch import PatchStore
+from neurocli.systems.fmri.store_patch import PatchStore, place_patches
 
 _OPEN_FILES = 32  # well under the usual limit of 1024 open files, also with several readers
 
@@ -222,7 +222,7 @@ def _patches(
         part = wanted[first * frames : (first + step) * frames]
         stored = store.read_patches(slice(part.start, part.stop, part.step))
         if frames == 1:
-            _place(stored, placed[:, first : first + len(stored), :, 0])
+            place_patches(stored, placed[:, first : first + len(stored), :, 0])
             continue
         by_time = stored.reshape(-1, frames, n_places, n_voxels)
         for time, offset in product(range(len(by_time)), range(frames)):
@@ -232,17 +232,6 @@ def _patches(
         length // side for length, side in zip(plan.grid, (height, width, depth), strict=True)
     )
     return out, store.cut.tokens(grid, n_times)
-
-
-def _place(stored: np.ndarray, placed: np.ndarray) -> None:
-    """Copy patches (t, K, F) to where tokens want them, (K, t, F).
-
-    One frame after another is faster than all in one strided copy, and a patch moved in one piece
-    faster than number by number.
-    """
-    piece = np.dtype((np.void, stored.shape[2] * stored.itemsize))
-    for time, frame in enumerate(stored.view(piece)[..., 0]):
-        placed[:, time].view(piece)[..., 0] = frame
 
 
 def _together(arrays: Sequence[np.ndarray], buffers: Buffers) -> torch.Tensor:

@@ -101,3 +101,18 @@ class PatchStore(Hdf5Store):
     def _load_moments(self) -> tuple[Float32, Float32]:
         shape = (self.n_voxels,)
         return self._map("voxel_mean", 1, shape), self._map("voxel_std", 1, shape)
+
+
+def place_patches(stored: npt.NDArray[Any], placed: npt.NDArray[Any]) -> None:
+    """Copy patches of frames to where tokens want them.
+
+    One frame after another is faster than all in one strided copy, and a patch moved in one piece
+    faster than number by number.
+
+    Args:
+        stored: (t, P, S), contiguous.
+        placed: (P, t, S), each patch contiguous; is filled.
+    """
+    piece = np.dtype((np.void, stored.shape[2] * stored.itemsize))
+    for time, frame in enumerate(stored.view(piece)[..., 0]):
+        placed[:, time].view(piece)[..., 0] = frame

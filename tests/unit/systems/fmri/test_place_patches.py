@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurocli.systems.fmri.clips import _place
+from neurocli.systems.fmri.store_patch import place_patches
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -15,6 +15,6 @@ def test_whole_patches_go_where_numbers_would(dtype: str, size: int) -> None:
     raw = np.random.default_rng(0).integers(0, 256, (3, 5, size * np.dtype(dtype).itemsize))
     stored = raw.astype(np.uint8).view(dtype)
     whole = np.full((5, 4, size, 1), 9, dtype=dtype)
-    _place(stored, whole[:, 1:, :, 0])
+    place_patches(stored, whole[:, 1:, :, 0])
     assert np.array_equal(whole[:, 1:, :, 0].view(np.uint8), stored.swapaxes(0, 1).view(np.uint8))
     assert (whole[:, 0] == 9).all()
