@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BufferedReader
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +61,14 @@ def iter_frames(header: ImageHeader) -> Iterator[Float32]:
         yield as_values(stored.reshape(header.shape[:3], order="F"), header.slope, header.inter)
 
 
-def iter_stored(header: ImageHeader, n_live: int = 1) -> Iterator[npt.NDArray[Any]]:
-    """Yield the stored numbers of each volume in time order, with memory of `n_live` of them.
+def iter_stored(header: ImageHeader) -> Iterator[npt.NDArray[Any]]:
+    """Yield the stored numbers of each volume in time order, with memory of one of them.
 
     Args:
         header: As read from the file; the file must not have changed since.
-        n_live: How many volumes stay as they are while later ones are read.
 
     Yields:
-        (X * Y * Z,) of the stored type, the first axis fastest; with one live volume the next one
-        overwrites it.
+        (X * Y * Z,) of the stored type, the first axis fastest; the next one overwrites it.
 
     Raises:
         InputError: The file is cut short, damaged or gone; says how many frames were readable.
@@ -82,8 +79,8 @@ def iter_stored(header: ImageHeader, n_live: int = 1) -> Iterator[npt.NDArray[An
         with open_regular(path) as handle:
             source = _Source(handle, is_gzip=header.is_gzip)
             source.skip(header.data_offset)
-            live = np.empty((n_live, header.frame_bytes), dtype=np.uint8)
-            for n_read, raw in zip(range(header.n_frames), cycle(live), strict=False):
+            raw = np.empty(header.frame_bytes, dtype=np.uint8)
+            for n_read in range(header.n_frames):
                 source.fill(raw.data)
                 if n_read + 1 == header.n_frames:
                     source.finish(path)

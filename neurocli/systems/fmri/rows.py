@@ -6,6 +6,7 @@ becomes float32. Letters: T frames, V in-mask voxels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,11 @@ def rows_of(job: RunJob, mask: Mask, *, is_guess: bool = False) -> Rows:
     n_live = LIVE if job.item.is_alone else 1
 
     def frames() -> Iterator[Row]:
-        # Inflating is half of the work; gathering belongs to the other thread.
-        return _gathered(ahead(stored.give(n_live)), mask, stored.dtype, is_guess=is_guess)
+        # Gathered where it was inflated: a volume is far larger than its brain, and fetching it
+        # out of another core's cache costs as much as gathering it.
+        n_voxels = np.count_nonzero(mask)
+        buffers = [np.empty(n_voxels, dtype=stored.dtype) for _ in range(n_live)]
+        return ahead(_gathered(stored.give(), mask, buffers, is_guess=is_guess))
 
     if is_levels(stored.dtype):
         native = stored.dtype.newbyteorder("=")
@@ -97,11 +101,10 @@ def _places(mask: Mask) -> npt.NDArray[np.intp]:
 
 
 def _gathered(
-    volumes: Iterator[Row], mask: Mask, dtype: np.dtype[Any], *, is_guess: bool
+    volumes: Iterator[Row], mask: Mask, buffers: list[Row], *, is_guess: bool
 ) -> Iterator[Row]:
     places = _places(mask)
-    row = np.empty(len(places), dtype=dtype)
-    for volume in volumes:
+    for volume, row in zip(volumes, itertools.cycle(buffers), strict=False):
         np.take(volume, places, out=row, mode="clip")  # other modes copy the output once more
         if is_guess and np.count_nonzero(volume) != np.count_nonzero(row):
             raise OutsideMaskError

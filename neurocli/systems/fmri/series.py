@@ -28,14 +28,14 @@ class StoredNumbers:
     """Give the numbers of a run as its file holds them.
 
     Args:
-        give: Takes how many volumes stay as they are while later ones are made, and returns a
-            fresh iterator over volumes, (X * Y * Z,) each, the first axis fastest.
+        give: Returns a fresh iterator over volumes, (X * Y * Z,) each, the first axis fastest;
+            the next one overwrites the one before.
         dtype: Their type, with its byte order.
         slope: Values are numbers * slope + inter.
         inter: Added after scaling.
     """
 
-    give: Callable[[int], Iterator[npt.NDArray[Any]]]
+    give: Callable[[], Iterator[npt.NDArray[Any]]]
     dtype: np.dtype[Any]
     slope: float
     inter: float
@@ -100,7 +100,7 @@ def _open_nifti(item: Item) -> Series:
         volumes=lambda: iter_frames(header),
         sha256=lambda: item.digests()[0] if item.digests else file_sha256(path),
         stored=StoredNumbers(
-            lambda n_live: iter_stored(header, n_live),
+            lambda: iter_stored(header),
             header.dtype,
             header.slope,
             header.inter,
