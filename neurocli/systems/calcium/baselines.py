@@ -18,7 +18,12 @@ Float32 = npt.NDArray[np.float32]
 
 
 def baseline_rows(
-    train: SampleSet, judged: Sequence[SampleSet], scalers: Sequence[Scaler], n_dims: int
+    train: SampleSet,
+    judged: Sequence[SampleSet],
+    scalers: Sequence[Scaler],
+    n_dims: int,
+    *,
+    scale: float = 1.0,
 ) -> BaselineRows:
     """Return rows like the model's with plain features.
 
@@ -27,6 +32,7 @@ def baseline_rows(
         judged: The parts that are judged.
         scalers: Scale of the neurons of each session.
         n_dims: Components, as many as the model's outputs.
+        scale: Inverse temperature of the model; bits at another one cannot be compared.
     """
     fitted = cast(PieceSet, train)
     components = {
@@ -38,7 +44,7 @@ def baseline_rows(
         own = cast(PieceSet, part)
         left, _ = own.recordings.field
         for index in range(len(own)):
-            row = _row(own, index)
+            row = {**_row(own, index), "scale": scale}
             number = row["piece"].session
             scaled = _scaled(row.pop("rows").numpy(), scalers[number])
             n = len(row["centre"])
@@ -61,7 +67,6 @@ def _row(part: PieceSet, index: int) -> dict[str, Any]:
         "participant": f"{about.names[piece.session]}/{piece.part}",
         "subject": about.names[piece.session],
         "start": piece.start,
-        "scale": 1.0,
         "about": about,
         **sample,
     }

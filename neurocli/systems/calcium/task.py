@@ -189,7 +189,8 @@ class EmbeddingTask(Task):
         """Return scaled frames and principal components of windows in the embedding's place."""
         model = cast(EncoderConfig, self.config.model)
         listener(Note("fitting principal components of windows, for comparison"))
-        return baseline_rows(train, judged, self._scalers, model.output_dim)
+        scale = 1 / cast(CalciumTaskBlock, self.config.task).temperature
+        return baseline_rows(train, judged, self._scalers, model.output_dim, scale=scale)
 
     def prediction_rows(self, rows: Rows) -> Rows:
         """Return one row per judged window: time and what was decoded."""
