@@ -26,6 +26,8 @@ _LIMIT = {torch.float32: 128.0, torch.float64: 900.0}
 # A decay below the precision of the result is as good as none: exp(-20) = 2e-9, exp(-45) = 3e-20.
 _FLOOR = {torch.float32: -20.0, torch.float64: -45.0}
 
+_MOST_BLOCKS = 8  # of a run: enough to share its operations, few enough for its float64 to be small
+
 
 class Tokens(NamedTuple):
     """Hold what varies along the sequence; axis 1 of every tensor is the length.
@@ -209,8 +211,10 @@ def runs_of(
     if isinstance(chunks, int):
         chunks = _choose_chunks(logs, dtype, blocks, chunks)
     runs = []
-    for chunk, members in groupby(zip(chunks, blocks, strict=True), key=lambda pair: pair[0]):
-        own = [rows for _, rows in members]
+    numbered = enumerate(zip(chunks, blocks, strict=True))
+    groups = groupby(numbered, key=lambda item: (item[1][0], item[0] // _MOST_BLOCKS))
+    for (chunk, _), members in groups:
+        own = [rows for _, (_, rows) in members]
         rows, size = slice(own[0].start, own[-1].stop), -(-(own[0].stop - own[0].start) // chunk)
         decays = _decays_of(dt[:, rows], logs[:, rows], chunk, size, layout, dtype)
         starts = [(here.start - rows.start) // chunk for here in own]
