@@ -37,6 +37,7 @@ from neurocli.core.engine.sinks import open_sinks
 from neurocli.core.engine.task import Batch, RunData
 from neurocli.core.engine.trainer import Trainer
 from neurocli.core.events import fan_out, ignore
+from neurocli.core.heap import kept_memory
 from neurocli.systems.fmri.config import FMambaConfig, FmriDataBlock, FmriTaskBlock
 from neurocli.systems.fmri.models.fmamba import FMamba
 from neurocli.systems.fmri.task import ArTask
@@ -191,7 +192,8 @@ def loop_seconds(folder: Path, runs: int) -> dict[str, float]:
         run.open(None)
 
         def our_epoch() -> None:
-            run.train_epoch()
+            with kept_memory():  # as `train` holds it
+                run.train_epoch()
             run.state.progress.close_epoch()
 
         times = process_seconds_in_turns({"ours": our_epoch, "bare": bare_epoch}, runs)

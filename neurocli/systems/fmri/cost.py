@@ -208,6 +208,7 @@ def _scan(sizes: _Sizes, tokens: int) -> tuple[int, int]:
         # Scores, what a chunk adds to the state, and [scores | C] times [inputs ; state].
         scores, added = chunk * sizes.state, sizes.state * sizes.inner
         forward += padded * (scores + added + (chunk + sizes.state) * sizes.inner)
+        forward += padded // chunk * added  # a state passes a chunk
         forward += 2 * length * sizes.inner  # the skip
         if not keeps_states(chunk, sizes.state):
             again += padded * (scores + added)

@@ -108,9 +108,10 @@ def test_the_scan_is_counted_with_and_without_numbers(device: str) -> None:
     example = torch.randn(1, 128, 16).to(device)
     model = _Scan().to(device)
     # Two chunks of 64: scores 64 x 64 x 4, what is added to the state 4 x 64 x 16, and
-    # [scores | C] times [inputs ; state], 64 x (64 + 4) x 16. Two operations per multiply-add.
-    scores, added, mixed = 64 * 64 * 4, 4 * 64 * 16, 64 * (64 + 4) * 16
-    forward = 2 * 2 * (scores + added + mixed)
+    # [scores | C] times [inputs ; state], 64 x (64 + 4) x 16; a state of 4 x 16 that passes the
+    # chunk. Two operations per multiply-add.
+    scores, added, mixed, passed = 64 * 64 * 4, 4 * 64 * 16, 64 * (64 + 4) * 16, 4 * 16
+    forward = 2 * 2 * (scores + added + mixed + passed)
     assert count_forward(model, example) == forward
     # Backwards both gradients of every product; scores and states are computed once more.
     assert count_train_step(model, example) == 3 * forward + 2 * 2 * (scores + added)
