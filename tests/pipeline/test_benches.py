@@ -16,7 +16,8 @@ FOLDER = Path(__file__).parents[1] / "bench"
 BENCHES = sorted(path.stem for path in FOLDER.glob("*.py"))
 # These make gigabytes of data or train for minutes: here they only have to start.
 LARGE = {
-    *("calcium", "full_volume", "genes", "mamba2", "mup", "parallel", "preprocess", "sequence"),
+    *("attribution", "calcium", "fmri_evidence", "full_volume", "genes", "mamba2", "mup"),
+    *("parallel", "preprocess", "sequence"),
     *("sliding_window", "split", "ssd", "train"),
 }
 PEERS = {"calcium": "cebra"}  # packages that a benchmark needs and the tests do not install
