@@ -32,7 +32,7 @@ def baseline_rows(
         judged: The parts that are judged.
         scalers: Scale of the neurons of each session.
         n_dims: Components, as many as the model's outputs.
-        scale: Inverse temperature of the model; bits at another one cannot be compared.
+        scale: Inverse temperature of the model.
     """
     fitted = cast(PieceSet, train)
     components = {

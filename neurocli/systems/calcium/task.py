@@ -58,6 +58,7 @@ class EmbeddingTask(Task):
         super().__init__(config)
         self._scalers: list[Scaler] = []
         self._objective = "labels"
+        self._judged_scale = 1 / cast(CalciumTaskBlock, config.task).temperature
 
     @property
     def primary_metric(self) -> PrimaryMetric:
@@ -148,7 +149,7 @@ class EmbeddingTask(Task):
         """Return one row per segment: the embedding of each window beside its labels."""
         encoders = cast(SessionEncoders, model)
         rows: Rows = []
-        scale = self._scale(encoders)
+        scale = self._judged_scale = float(self._scale(encoders))
         for number, sample in enumerate(batch["samples"]):
             piece = sample["piece"]
             traces = batch["rows"][number][None]
@@ -160,7 +161,7 @@ class EmbeddingTask(Task):
                     "start": piece.start,
                     "piece": piece,
                     "embedding": embedding,
-                    "scale": float(scale),
+                    "scale": scale,
                     "about": batch["about"],
                     **{key: sample[key] for key in ("centre", "time_s", "labels", "key", "value")},
                 }
@@ -189,7 +190,8 @@ class EmbeddingTask(Task):
         """Return scaled frames and principal components of windows in the embedding's place."""
         model = cast(EncoderConfig, self.config.model)
         listener(Note("fitting principal components of windows, for comparison"))
-        scale = 1 / cast(CalciumTaskBlock, self.config.task).temperature
+        # Bits at another temperature than the model's, learned or told, cannot be compared.
+        scale = self._judged_scale
         return baseline_rows(train, judged, self._scalers, model.output_dim, scale=scale)
 
     def prediction_rows(self, rows: Rows) -> Rows:

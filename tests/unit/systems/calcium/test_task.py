@@ -14,6 +14,7 @@ from torch import Tensor
 from neurocli import load_config
 from neurocli.core.engine.task import RunData
 from neurocli.core.errors import NeuroError, UsageError
+from neurocli.core.events import ignore
 from neurocli.systems.calcium.data import open_data
 from neurocli.systems.calcium.dummy import built_in_sessions
 from neurocli.systems.calcium.models.encoder import SessionEncoders
@@ -193,6 +194,24 @@ def test_rows_do_not_depend_on_the_batch(folder: Path) -> None:
         assert np.array_equal(one["embedding"], other["embedding"])
         # A window per centre: as many as frames less the receptive field of ten plus one.
         assert len(one["embedding"]) == one["piece"].stop - one["piece"].start - 9
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_plain_features_are_judged_at_the_models_temperature(
+    folder: Path, is_learned: bool
+) -> None:
+    task, model, data = opened(
+        folder, "task.temperature=0.5", f"task.learn_temperature={str(is_learned).lower()}"
+    )
+    if is_learned:
+        assert model.log_scale is not None
+        model.log_scale.fill_(math.log(4))  # learned since: 0.25
+    part = cast(PieceSet, data.parts["val"])
+    rows = list(task.eval_step(model.eval(), wide(part.collate([part.sample(0, 0)]))))
+    plain = task.baseline_rows(part, [part], ignore)
+    scales = [row["scale"] for own in (rows, *plain.rows.values()) for row in own]
+    assert scales == pytest.approx([4.0 if is_learned else 2.0] * len(scales))
 
 
 def test_a_baseline_has_no_controls_and_no_embeddings(folder: Path) -> None:
