@@ -8,7 +8,7 @@ Run: `python tests/bench/train.py --json`. Three peers on the same work, each in
   `..._memory_best` is our extra peak memory over the peer's.
 - `loop_over_bare`: CPU time of a step of our engine (order, reading ahead, checks, events, log
   file) over that of a bare torch loop on ready batches of the same clips and model; 1 is no
-  overhead.
+  overhead. Ours keeps freed memory, as `train` does, which may bring it below 1.
 - `checkpoint_over_bytes`: wall time of saving model and optimiser over that of writing the same
   bytes from memory and syncing them.
 
